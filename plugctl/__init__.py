@@ -1,0 +1,1 @@
+"""plugctl: the command-line client of plugd."""
