@@ -1,0 +1,1 @@
+"""msgpack-RPC without I/O: bytes and messages, and their limits."""
