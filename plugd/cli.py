@@ -1,0 +1,132 @@
+"""plugd's command line: flags, ``--check-config`` and exit codes."""
+
+import argparse
+import contextlib
+import os
+import sys
+from typing import NoReturn, get_args
+
+from plugd import __version__
+from plugd.config import ConfigError, LogFormat, LogLevel
+from plugd.log import escape
+from plugd.settings import Flags, Settings, resolve
+
+EXIT_OK = 0
+EXIT_USAGE = 64  # EX_USAGE of sysexits.h
+EXIT_IN_USE = 69  # EX_UNAVAILABLE: another plugd owns the socket
+EXIT_CONFIG = 78  # EX_CONFIG
+
+_STDOUT = 1
+_STDERR = 2
+
+_EPILOG = """\
+A flag wins over the configuration, and the configuration over the defaults. No file at all is valid, too.
+
+signals:
+  SIGTERM, SIGINT   stop
+  SIGHUP            reload the configuration and what changed of the plugins
+
+exit codes:
+  0   stopped as asked
+  64  wrong usage
+  69  another plugd owns the socket, and keeps serving
+  78  the configuration is not valid; every fault is listed
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the daemon and return its exit code.
+
+    Args:
+        arguments: those after the program's name; None: the process's own.
+
+    Raises:
+        SystemExit: after ``--help``, ``--version`` or wrong usage.
+    """
+    _open_standard_descriptors()
+    options = _parser().parse_args(arguments)
+    try:
+        settings = resolve(_flags(options), dict(os.environ), os.geteuid())
+    except ConfigError as error:
+        for fault in error.faults:
+            _print(str(fault), _STDERR)
+        return EXIT_CONFIG
+    if options.check_config:
+        _print(_valid(settings), _STDOUT)
+        return EXIT_OK
+    from plugd.daemon import run
+
+    return run(settings)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        _print(f"{self.prog}: {message}", _STDERR)
+        raise SystemExit(EXIT_USAGE)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="plugd",
+        description="A host-metrics daemon whose plugins run in processes of their own. Runs in the foreground.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # an abbreviation that a script relies on would break with the next flag
+    )
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="configuration file; drop-ins are plugd.d/*.toml beside it (default: /etc/plugd/plugd.toml "
+        "for root, ~/.config/plugd/plugd.toml for others)",
+    )
+    parser.add_argument(
+        "--plugin-dir",
+        metavar="DIR",
+        action="append",
+        help="directory of plugins, instead of all others; may be repeated, and the first that has a plugin wins",
+    )
+    parser.add_argument("--socket", metavar="PATH", help="control socket")
+    parser.add_argument("--state-dir", metavar="DIR", help="directory of what outlives the daemon")
+    parser.add_argument("--log-level", metavar="LEVEL", choices=get_args(LogLevel), help=", ".join(get_args(LogLevel)))
+    parser.add_argument(
+        "--log-format",
+        metavar="FORMAT",
+        choices=get_args(LogFormat),
+        help="auto (text on a terminal, otherwise json), text, json or journal",
+    )
+    parser.add_argument("--check-config", action="store_true", help="check the configuration and stop")
+    parser.add_argument("--version", action="version", version=f"plugd {__version__}")
+    return parser
+
+
+def _flags(options: argparse.Namespace) -> Flags:
+    return Flags(
+        config=options.config,
+        plugin_dirs=None if options.plugin_dir is None else tuple(options.plugin_dir),
+        socket=options.socket,
+        state_dir=options.state_dir,
+        log_level=options.log_level,
+        log_format=options.log_format,
+    )
+
+
+def _valid(settings: Settings) -> str:
+    return f"configuration is valid: {' '.join(settings.config_files) or 'no file, all defaults'}"
+
+
+def _print(line: str, fd: int) -> None:
+    # File names and keys are anybody's text, and must not drive the terminal.
+    text = escape(line).encode(errors="backslashreplace")
+    with contextlib.suppress(OSError):  # nobody listens; the exit code says it too
+        os.write(fd, text + b"\n")
+
+
+def _open_standard_descriptors() -> None:
+    """Open /dev/null in the place of a closed stdin, stdout or stderr.
+
+    Otherwise the next file that is opened takes its number, and is written to by whoever means stderr.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)

@@ -1,0 +1,329 @@
+"""The configuration: typed, frozen, and checked as a whole.
+
+Every value has a default, so that no file at all is a valid configuration. These classes are data and nothing
+else: what the values lead to is done by those who read them. Durations are float seconds, sizes are bytes.
+"""
+
+import difflib
+import re
+import types
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+
+import msgspec
+
+from plugd.settings_files import (
+    ConfigError,
+    Document,
+    Fault,
+    Key,
+    Merged,
+    format_key,
+    merge,
+    parse,
+    read_documents,
+)
+from plugd.units import parse_duration, parse_size, shown
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "ControlConfig",
+    "DefaultsConfig",
+    "Document",
+    "Fault",
+    "LimitsConfig",
+    "LoadedConfig",
+    "LogConfig",
+    "LogFormat",
+    "LogLevel",
+    "PluginConfig",
+    "SamplingConfig",
+    "load",
+    "merge",
+    "parse",
+    "validate",
+]
+
+SOCKET_PATH_BYTES = 107  # sun_path holds 108 with its closing zero: unix(7)
+
+_NESTING = 24  # levels of tables and arrays in a plugin's options; a message to a worker holds 32
+_PLUGIN_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}(@[a-z0-9_.-]{1,64})?")
+
+
+class Reads(NamedTuple):
+    """How a value is read from what people write; stands in a field's annotation."""
+
+    read: Callable[[Any], Any]
+    """Returns the value, or raises ValueError with the reason."""
+
+
+def read_mode(value: object) -> int:
+    """Return the permissions that octal text such as ``"0660"`` means.
+
+    Raises:
+        ValueError: it is something else. A number is refused: 660 and 0o660 are easily confused.
+    """
+    if not isinstance(value, str) or not re.fullmatch(r"0?[0-7]{3}", value):
+        raise ValueError(f"expected octal permissions as text, such as '0660', got {shown(value)}")
+    return int(value, 8)
+
+
+def read_path(value: object, *, longest: int = 4095) -> str:
+    """Return a path that is absolute, or begins with ``~/``.
+
+    Raises:
+        ValueError: it is something else, or has more bytes than ``longest``.
+    """
+    if not isinstance(value, str) or not value.startswith(("/", "~/")):
+        raise ValueError(f"expected an absolute path, got {shown(value)}")
+    if "\0" in value:
+        raise ValueError("a path has no NUL characters")
+    if len(value.encode()) > longest:
+        raise ValueError(f"path of {len(value.encode())} bytes; at most {longest} are possible")
+    return value
+
+
+LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+LogFormat = Literal["auto", "text", "json", "journal"]
+Interval = Annotated[float, Reads(partial(parse_duration, minimum=0.01, maximum=86400.0))]
+Offset = Annotated[float, Reads(partial(parse_duration, maximum=86400.0))]
+Patience = Annotated[float, Reads(partial(parse_duration, minimum=0.1, maximum=3600.0))]
+FrameSize = Annotated[int, Reads(partial(parse_size, minimum=1024, maximum=16 * 1024**2))]
+Path = Annotated[str, Reads(read_path)]
+SocketPath = Annotated[str, Reads(partial(read_path, longest=SOCKET_PATH_BYTES))]
+Mode = Annotated[int, Reads(read_mode)]
+Name = Annotated[str, msgspec.Meta(min_length=1)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+Depth = Annotated[int, msgspec.Meta(ge=4, le=256)]
+
+
+class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[control.limits]``: what one client, and all of them together, may take."""
+
+    request_bytes: FrameSize = 64 * 1024
+    """The largest request."""
+    depth: Depth = 32
+    """How deeply arrays and maps may be nested in a request."""
+    elements: Count = 4096
+    """How many values a request may hold in all."""
+    partial_request: Patience = 5.0
+    """Seconds between the first byte of a request and its last."""
+    connections: Count = 256
+    """Connections at one time; one of them is kept for root."""
+    connections_per_uid: Count = 32
+    """Connections of one user at one time."""
+    requests_in_flight: Count = 64
+    """Requests of one connection that are not answered yet."""
+    queue: Count = 256
+    """Notifications that wait for a slow subscriber before the oldest are dropped."""
+
+
+class ControlConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[control]``: the control socket, and who may do what with it."""
+
+    mode: Mode = 0o660
+    """Permissions of the socket: who may open it at all."""
+    group: Name | None = None
+    """Group that the socket is given to; None: the daemon's own."""
+    operators: tuple[Name, ...] = ()
+    """Groups whose members may reload, pause, resume, call, set and check."""
+    admins: tuple[Name, ...] = ()
+    """Groups whose members may do everything. Root and the daemon's own user always may."""
+    limits: LimitsConfig = LimitsConfig()
+
+
+class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[log]``: what is logged on stderr, and how."""
+
+    level: LogLevel = "info"
+    format: LogFormat = "auto"
+    """``auto`` is text on a terminal, otherwise JSON."""
+
+
+class DefaultsConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[defaults]``: for every plugin that has no such key of its own; None: the plugin's own word."""
+
+    interval: Interval | None = None
+    timeout: Interval | None = None
+
+
+class SamplingConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[sampling]``: what the daemon keeps in memory."""
+
+    points: Count = 60
+    """Latest points kept of every series."""
+    series_per_plugin: Count = 10_000
+    """Series of one plugin, beyond which new ones are dropped and counted."""
+
+
+class PluginConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[plugins.NAME]``: one plugin, or one instance of it (``[plugins."disk@data"]``)."""
+
+    enabled: bool = True
+    interval: Interval | None = None
+    """Seconds between two collections; None: that of ``[defaults]``, else the plugin's own."""
+    timeout: Interval | None = None
+    """Seconds that a collection may take; None: that of ``[defaults]``, else the plugin's own."""
+    offset: Offset | None = None
+    """Seconds from the start of each interval to the collection; None: chosen by the scheduler."""
+    options: dict[str, Any] = {}
+    """For the plugin's ``Options`` class, which checks them; every value can go over the wire."""
+    settings: dict[str, Any] = {}
+    """First values of the plugin's settings, as ``plugctl set`` would set them."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole configuration. None means: whatever is usual for this user (``plugd.paths``)."""
+
+    plugin_dirs: tuple[Path, ...] | None = None
+    """Directories searched for plugins; of two plugins with one name the first is taken."""
+    socket: SocketPath | None = None
+    state_dir: Path | None = None
+    control: ControlConfig = ControlConfig()
+    log: LogConfig = LogConfig()
+    defaults: DefaultsConfig = DefaultsConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    plugins: dict[str, PluginConfig] = {}
+
+
+class LoadedConfig(NamedTuple):
+    """A configuration, and where it comes from."""
+
+    config: Config
+    path: str | None
+    """The main file, whether it exists or not."""
+    files: tuple[str, ...]
+    """The files that were read, in order; later ones win."""
+
+
+def load(path: str | None, *, required: bool) -> LoadedConfig:
+    """Read and check the configuration.
+
+    Args:
+        path: the main file; its drop-ins are ``plugd.d/*.toml`` beside it. None: the defaults.
+        required: whether it is a fault that the main file does not exist.
+
+    Raises:
+        ConfigError: with every fault of every file. Values are checked when all files can be parsed.
+    """
+    documents = [] if path is None else read_documents(path, required=required)
+    config = validate(merge(documents))
+    return LoadedConfig(config, path, tuple(document.file for document in documents))
+
+
+def validate(merged: Merged) -> Config:
+    """Return the configuration that a merged table means.
+
+    Raises:
+        ConfigError: with every fault.
+    """
+    reader = _Reader(merged)
+    config: Config = reader.struct(Config, merged.table, ())
+    if reader.faults:
+        raise ConfigError(reader.faults)
+    return config
+
+
+class _Reader:
+    """Converts values by their types, and goes on after a fault: msgspec's own convert stops at the first."""
+
+    def __init__(self, merged: Merged) -> None:
+        self.merged = merged
+        self.faults: list[Fault] = []
+
+    def fault(self, key: Key, reason: str) -> None:
+        self.faults.append(Fault(self.merged.origin(key), format_key(key), reason))
+
+    def struct(self, kind: Any, value: object, key: Key) -> Any:
+        if not isinstance(value, dict):
+            self.fault(key, f"expected a table, got {shown(value)}")
+            return kind()
+        fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
+        values = {}
+        for name, item in value.items():
+            if name not in fields:
+                self.fault((*key, name), f"unknown key{_suggestion(name, fields)}")
+                continue
+            count = len(self.faults)
+            converted = self.value(fields[name], item, (*key, name))
+            if len(self.faults) == count:
+                values[name] = converted
+        return kind(**values)
+
+    def value(self, kind: Any, value: object, key: Key) -> Any:
+        """Return the value as its type; what is returned after a fault is of no use."""
+        if get_origin(kind) in (Union, types.UnionType):  # "X | None": TOML has no null, so it is an X
+            kind = next(member for member in get_args(kind) if member is not type(None))
+        origin, arguments = get_origin(kind), get_args(kind)
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            return self.struct(kind, value, key)
+        if origin is dict and arguments[1] is Any:
+            return self.free_table(value, key)
+        if origin is dict:
+            return self.plugins(arguments[1], value, key)
+        if origin is tuple:
+            return self.array(arguments[0], value, key)
+        return self.leaf(kind, value, key)
+
+    def plugins(self, kind: Any, value: object, key: Key) -> Any:
+        if not isinstance(value, dict):
+            return self.fault(key, f"expected a table of plugins, got {shown(value)}")
+        for name in value:
+            if not _PLUGIN_NAME.fullmatch(name):
+                self.fault(
+                    (*key, name),
+                    "not a plugin's name: lowercase letters, digits, '_', '.' and '-', a letter first; "
+                    "an instance is NAME@INSTANCE",
+                )
+        return {name: self.struct(kind, item, (*key, name)) for name, item in value.items()}
+
+    def array(self, kind: Any, value: object, key: Key) -> Any:
+        if not isinstance(value, list):
+            return self.fault(key, f"expected an array, got {shown(value)}")
+        return tuple([self.value(kind, item, (*key, position)) for position, item in enumerate(value)])
+
+    def free_table(self, value: object, key: Key) -> Any:
+        if not isinstance(value, dict):
+            return self.fault(key, f"expected a table, got {shown(value)}")
+        self.portable(value, key)
+        return value
+
+    def portable(self, value: object, key: Key) -> None:
+        """Refuse what TOML knows and msgpack does not: the value goes to a worker over the wire."""
+        if len(key) > _NESTING:
+            self.fault(key, "nested too deeply")
+        elif isinstance(value, dict):
+            for name, item in value.items():
+                self.portable(item, (*key, name))
+        elif isinstance(value, list):
+            for position, item in enumerate(value):
+                self.portable(item, (*key, position))
+        elif isinstance(value, int) and not -(2**63) <= value < 2**64:
+            self.fault(key, "a whole number has at most 64 bits")
+        elif not isinstance(value, str | int | float):
+            self.fault(key, "dates and times are not supported; write it as text, in quotes")
+
+    def leaf(self, kind: Any, value: object, key: Key) -> Any:
+        if get_origin(kind) is Literal:
+            choices = get_args(kind)
+            if value not in choices:
+                hint = _suggestion(str(value), choices) if isinstance(value, str) else ""
+                self.fault(key, f"expected one of {', '.join(choices)}, got {shown(value)}{hint}")
+            return value
+        try:
+            for note in getattr(kind, "__metadata__", ()):
+                if isinstance(note, Reads):
+                    return note.read(value)
+            return msgspec.convert(value, kind)
+        except msgspec.ValidationError as error:
+            reason = str(error).replace("`", "").replace("Expected", "expected")
+            return self.fault(key, reason if ", got " in reason else f"{reason}, got {shown(value)}")
+        except ValueError as error:
+            return self.fault(key, str(error))
+
+
+def _suggestion(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name.lower(), list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

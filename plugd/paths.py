@@ -1,0 +1,69 @@
+"""Where things are, unless somebody says otherwise.
+
+For root the system's directories, for everybody else those of the XDG Base Directory Specification.
+systemd's ``CONFIGURATION_DIRECTORY``, ``STATE_DIRECTORY`` and ``RUNTIME_DIRECTORY`` win over both; see
+systemd.exec(5).
+"""
+
+import os
+import pwd
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from plugd.rpc.address import control_socket_candidates
+
+
+class Defaults(NamedTuple):
+    """The paths for one user; absolute, and none of them need exist."""
+
+    config_file: str
+    plugin_dirs: tuple[str, ...]
+    socket: str
+    state_dir: str
+
+
+def defaults(environ: Mapping[str, str], uid: int) -> Defaults:
+    """Return the paths for a user with this environment."""
+    config_dir = _unit_directory(environ, "CONFIGURATION_DIRECTORY")
+    state_dir = _unit_directory(environ, "STATE_DIRECTORY")
+    if uid == 0:
+        config_dir = config_dir or "/etc/plugd"
+        state_dir = state_dir or "/var/lib/plugd"
+    else:
+        config_dir = config_dir or f"{_xdg(environ, uid, 'XDG_CONFIG_HOME', '.config')}/plugd"
+        state_dir = state_dir or f"{_xdg(environ, uid, 'XDG_STATE_HOME', '.local/state')}/plugd"
+    return Defaults(
+        config_file=f"{config_dir}/plugd.toml",
+        plugin_dirs=(f"{config_dir}/plugins", shipped_plugins()),
+        socket=control_socket_candidates(environ, uid)[0],
+        state_dir=state_dir,
+    )
+
+
+def shipped_plugins() -> str:
+    """Return the directory of the plugins that come with plugd: in the package, or beside it in the sources."""
+    package = os.path.dirname(os.path.abspath(__file__))
+    shipped = os.path.join(package, "shipped")
+    return shipped if os.path.isdir(shipped) else os.path.join(os.path.dirname(package), "plugins")
+
+
+def home(environ: Mapping[str, str], uid: int) -> str:
+    """Return the user's home directory, ``/`` if nobody knows it."""
+    directory = environ.get("HOME", "")
+    if directory.startswith("/"):
+        return directory.rstrip("/")
+    try:
+        return pwd.getpwuid(uid).pw_dir.rstrip("/")
+    except KeyError:  # a user that only the kernel knows, as in containers
+        return ""
+
+
+def _unit_directory(environ: Mapping[str, str], variable: str) -> str:
+    # Several directories are separated by colons; the first is the main one.
+    return environ.get(variable, "").split(":")[0]
+
+
+def _xdg(environ: Mapping[str, str], uid: int, variable: str, usual: str) -> str:
+    directory = environ.get(variable, "")
+    # The specification: a relative path is invalid, and to be ignored.
+    return directory.rstrip("/") if directory.startswith("/") else f"{home(environ, uid)}/{usual}"
