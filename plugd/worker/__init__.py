@@ -1,0 +1,1 @@
+"""The plugin's side: the forkserver and what runs in a worker process."""

@@ -1,0 +1,104 @@
+"""The forkserver: a small, single-threaded process that forks workers on request.
+
+Started by exec, so that it shares nothing with the daemon; what workers need is imported here once, and
+shared with them by copy-on-write. It reads requests from a SOCK_SEQPACKET socket, one packet each:
+``[sequence, name]`` with three descriptors, the worker's RPC socket, stdout and stderr. The answer is
+``[sequence, pid, error]`` with a pidfd of the worker.
+
+It forks twice. The intermediate process answers and ends, and the worker becomes a child of the daemon,
+which is a child subreaper: the daemon learns the exit status at first hand, and the forkserver's own death
+is nothing to a worker.
+"""
+
+import array
+import gc
+import os
+import signal
+import socket
+import sys
+
+import msgpack
+
+from plugd.worker import process
+
+PACKET_BYTES = 4096
+DESCRIPTORS = 3
+# What plugins and their host use, loaded before the first fork.
+PRELOADED = ("psutil", "msgspec", "plugd.worker.python", "plugd.worker.main")
+
+
+def main() -> None:
+    """Run on descriptor 0 until the daemon closes it, or dies."""
+    daemon_pid = os.getppid()
+    process.prctl(process.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != daemon_pid or len(sys.argv) < 2 or int(sys.argv[1]) != daemon_pid:
+        sys.exit(1)  # The daemon died before the kernel knew whom to watch.
+    process.set_process_name("plugd:forksrv")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in PRELOADED:
+        __import__(name)
+    gc.collect()
+    gc.freeze()  # What is here stays: a collection in a worker shall not touch, and so copy, its pages.
+    with socket.socket(fileno=os.dup(0)) as channel:
+        serve(channel, daemon_pid)
+
+
+def serve(channel: socket.socket, daemon_pid: int) -> None:
+    """Answer requests until the channel is closed."""
+    while True:
+        packet, descriptors, _, _ = socket.recv_fds(channel, PACKET_BYTES, DESCRIPTORS)
+        if not packet:
+            return
+        try:
+            sequence, name = msgpack.unpackb(packet)
+            fork_worker(channel, daemon_pid, sequence, name, descriptors)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+
+def fork_worker(channel: socket.socket, daemon_pid: int, sequence: int, name: str, descriptors: list[int]) -> None:
+    """Fork a worker by way of an intermediate process, which answers for it."""
+    try:
+        intermediate = os.fork()
+    except OSError as error:
+        channel.send(msgpack.packb([sequence, None, f"cannot fork: {error.strerror}"]))
+        return
+    if intermediate:
+        os.waitpid(intermediate, 0)
+        return
+    status = 1
+    try:
+        _fork_from_intermediate(channel, daemon_pid, sequence, name, descriptors)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _fork_from_intermediate(
+    channel: socket.socket, daemon_pid: int, sequence: int, name: str, descriptors: list[int]
+) -> None:
+    intermediate = os.getpid()
+    try:
+        worker = os.fork()
+    except OSError as error:
+        channel.send(msgpack.packb([sequence, None, f"cannot fork: {error.strerror}"]))
+        return
+    if worker:
+        # It cannot be reaped, and its pid not be given to another, before this process ends.
+        pidfd = os.pidfd_open(worker)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [pidfd]))]
+        channel.sendmsg([msgpack.packb([sequence, worker, None])], rights)
+        return
+    from plugd.worker.main import run
+
+    status = 1
+    try:
+        run(name, daemon_pid, intermediate, descriptors)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""A worker: one process, one plugin, one blocking loop that answers the daemon.
+
+The daemon sends one request at a time; the plugin's code runs on the main thread in between. Whatever the
+plugin raises, SystemExit and KeyboardInterrupt included, is an answer; what it cannot turn into an answer
+(a segfault, ``os._exit``) ends the process, which the daemon sees in its pidfd.
+"""
+
+import socket
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from plugd.rpc.codec import TrustedDecoder, encode_notification, encode_response
+from plugd.rpc.message import Request
+from plugd.worker import process
+from plugd.worker.failure import Failure, describe_exception
+
+RECEIVE_BYTES = 256 * 1024
+
+
+class Host(Protocol):
+    """What runs a plugin of one kind: Python, and in time native objects and commands."""
+
+    def load(self, params: dict[str, Any]) -> Any:
+        """Load and validate the plugin; return its description."""
+
+    def start(self, params: dict[str, Any]) -> Any:
+        """Have the plugin open what it needs."""
+
+    def collect(self, params: dict[str, Any]) -> Any:
+        """Collect once; return the samples as ids and values."""
+
+    def call(self, params: dict[str, Any]) -> Any:
+        """Run one of the plugin's commands; return its result."""
+
+    def get(self, params: dict[str, Any]) -> Any:
+        """Return the values of the plugin's settings."""
+
+    def set(self, params: dict[str, Any]) -> Any:
+        """Change a setting; return its new value."""
+
+    def save_state(self, params: dict[str, Any]) -> Any:
+        """Return what the next generation shall know."""
+
+    def load_state(self, params: dict[str, Any]) -> Any:
+        """Take what the last generation saved."""
+
+    def stop(self, params: dict[str, Any]) -> Any:
+        """Have the plugin close what it opened."""
+
+    def wait_readable(self, channel: socket.socket) -> None:
+        """Wait until the channel can be read; a plugin's own event loop runs meanwhile."""
+
+
+METHODS = ("load", "start", "collect", "call", "get", "set", "save_state", "load_state", "stop")
+
+
+def run(name: str, daemon_pid: int, intermediate_pid: int, descriptors: list[int]) -> None:
+    """Be the worker of the plugin ``name``: the first thing that a forked process calls."""
+    from plugd.worker.python import PythonHost
+
+    process.default_signals()
+    rpc = process.detach(*descriptors)
+    process.set_process_name(f"plugd:{name}")
+    process.die_with(daemon_pid, intermediate_pid)
+    with socket.socket(fileno=rpc) as channel:
+        channel.setblocking(True)
+        try:
+            serve(
+                channel,
+                PythonHost(lambda method, params: channel.sendall(encode_notification(method, params))),
+            )
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # The daemon closed the channel: it is done with this worker.
+
+
+def serve(channel: socket.socket, host: Host) -> None:
+    """Answer requests until the channel is closed, or ``stop`` has been answered."""
+    handlers: dict[str, Callable[[dict[str, Any]], Any]] = {method: getattr(host, method) for method in METHODS}
+    decoder = TrustedDecoder()
+    while True:
+        host.wait_readable(channel)
+        data = channel.recv(RECEIVE_BYTES)
+        if not data:
+            return
+        for message in decoder.feed(data):
+            if isinstance(message, Request):
+                channel.sendall(answer(handlers, message))
+                if message.method == "stop":
+                    return
+
+
+def answer(handlers: dict[str, Callable[[dict[str, Any]], Any]], request: Request) -> bytes:
+    """Run one request; return the response's bytes, whatever the plugin does."""
+    try:
+        params = request.params[0] if request.params else {}
+        result = handlers[request.method](params)
+        try:
+            return encode_response(request.id, None, result)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise Failure("plugin.invalid", f"{request.method} returned what msgpack cannot carry: {error}") from error
+    except Failure as failure:
+        return encode_response(request.id, failure.as_dict(), None)
+    except BaseException as error:  # noqa: BLE001 - the plugin's own code ran
+        return encode_response(request.id, describe_exception(error, f"{request.method}()").as_dict(), None)

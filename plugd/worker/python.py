@@ -1,0 +1,288 @@
+"""The host of a Python plugin: compiles the verified bytes, holds the instance, and runs its methods."""
+
+import ast
+import inspect
+import socket
+import sys
+import time
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from plugd.metric import Metric, MetricError, Sample
+from plugd.plugin import Plugin
+from plugd.worker import options, validation
+from plugd.worker.failure import (
+    INVALID,
+    Failure,
+    Fault,
+    describe_exception,
+    invalid,
+    line_in,
+    remember_source,
+)
+from plugd.worker.series import Collected, SeriesTable
+
+if TYPE_CHECKING:
+    from plugd.worker.event_loop import EventLoop
+
+Notify = Callable[[str, dict[str, Any]], None]
+
+DEFINITIONS_PER_FRAME = 256  # the daemon takes no frame of more than a few thousand elements
+
+
+class PythonHost:
+    """A Python plugin in its worker.
+
+    Args:
+        notify: sends a notification to the daemon, ahead of the answer to the request at hand.
+    """
+
+    def __init__(self, notify: Notify) -> None:
+        self._notify = notify
+        self._path = ""
+        self._plugin: Plugin
+        self._class: type[Plugin]
+        self._metrics: list[Metric] = []
+        self._table: SeriesTable
+        self._loop: EventLoop | None = None
+
+    def load(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Compile, execute and validate a file's bytes, and make the instance; return its description.
+
+        ``params``: ``name``, ``path`` (for messages: it is not read), ``source`` (bytes), ``options``,
+        ``settings``, ``budget`` (series of one metric).
+
+        Raises:
+            Failure: ``plugin.invalid`` with every fault, or what the module's own code raised.
+        """
+        name, self._path = params["name"], params["path"]
+        module, tree = self._execute(name, params["source"])
+        cls, faults = validation.find_class(module, tree, name)
+        if cls is None:
+            raise invalid(self._path, faults)
+        self._class = cls
+        faults = validation.faults_of(cls, tree)
+        option_values, plain_options, option_faults = options.build_options(cls, params["options"])
+        if faults or option_faults:
+            raise invalid(self._path, [*faults, *option_faults])
+        self._metrics = list(validation.metrics_of(cls).values())
+        self._table = SeriesTable(self._metrics, params["budget"])
+        if _is_async(cls):
+            from plugd.worker.event_loop import EventLoop
+
+            self._loop = EventLoop()
+        plugin = cls.__new__(cls)
+        plugin.name, plugin.options, plugin.inputs = name, option_values, {}
+        for setting, value in params["settings"].items():
+            self._change(plugin, setting, value)
+        self._run("__init__", plugin.__init__)  # type: ignore[misc]  # it was made without it, on purpose
+        self._plugin = plugin
+        return self._describe(module, plain_options)
+
+    def start(self, params: dict[str, Any]) -> None:  # noqa: ARG002 - every method takes its params
+        """Run the plugin's ``start``."""
+        self._run("start", self._plugin.start)
+
+    def stop(self, params: dict[str, Any]) -> None:  # noqa: ARG002
+        """Run the plugin's ``stop``, and end its event loop."""
+        try:
+            self._run("stop", self._plugin.stop)
+        finally:
+            if self._loop is not None:
+                self._loop.close()
+
+    def collect(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Collect once; ``params`` may have ``inputs``, the latest samples of required plugins.
+
+        Returns: ``time`` (Unix seconds) and ``monotonic`` (seconds), both of the start; ``duration`` (seconds);
+        ``ids`` (uint32s, or None: those of the last time) and ``values`` (float64s), in native order;
+        ``forget``; ``dropped``. New series are sent ahead, as ``define`` notifications.
+        """
+        if "inputs" in params:
+            self._plugin.inputs = params["inputs"]
+        wall, started = time.time(), time.monotonic()
+        try:
+            collected = self._table.take(self._samples())
+        except MetricError as error:
+            line = self._line or line_in(error.__traceback__, self._path)
+            raise invalid(self._path, [Fault(str(error), line)]) from error
+        except Failure:
+            raise
+        except BaseException as error:
+            raise describe_exception(error, "collect()", self._path) from error
+        self._send_definitions(collected)
+        return {
+            "time": wall,
+            "monotonic": started,
+            "duration": time.monotonic() - started,
+            "ids": collected.ids,
+            "values": collected.values,
+            "forget": collected.forget,
+            "dropped": collected.dropped,
+        }
+
+    def call(self, params: dict[str, Any]) -> Any:
+        """Run the command ``command`` with ``args`` and ``kwargs``."""
+        name = params["command"]
+        commands = validation.commands_of(self._class)
+        if name not in commands:
+            known = ", ".join(sorted(commands)) or "none"
+            raise Failure("request.invalid", f"no command {name!r} (there are: {known})")
+        args, kwargs = options.bind_arguments(name, commands[name], params["args"], params["kwargs"])
+        return self._run(name, getattr(self._plugin, name), *args, **kwargs)
+
+    def get(self, params: dict[str, Any]) -> Any:
+        """Return the value of ``setting``, or all of them by name."""
+        name = params.get("setting")
+        settings = validation.settings_of(self._class)
+        if name is None:
+            return {key: options.plain(getattr(self._plugin, key)) for key in settings}
+        self._check_setting(name)
+        return options.plain(getattr(self._plugin, name))
+
+    def set(self, params: dict[str, Any]) -> Any:
+        """Change ``setting`` to ``value``; return it as converted."""
+        self._change(self._plugin, params["setting"], params["value"])
+        return self.get({"setting": params["setting"]})
+
+    def save_state(self, params: dict[str, Any]) -> Any:  # noqa: ARG002
+        """Run the plugin's ``save_state``."""
+        return self._run("save_state", self._plugin.save_state)
+
+    def load_state(self, params: dict[str, Any]) -> None:
+        """Run the plugin's ``load_state`` with ``state``."""
+        self._run("load_state", self._plugin.load_state, params["state"])
+
+    def wait_readable(self, channel: socket.socket) -> None:
+        """Let an asynchronous plugin's tasks run until the daemon has something to say."""
+        if self._loop is not None:
+            self._loop.wait_readable(channel)
+
+    def _execute(self, name: str, source: bytes) -> tuple[ModuleType, ast.Module]:
+        """Run the module's own code, from these bytes and nothing else."""
+        try:
+            tree = ast.parse(source, self._path)
+            code = compile(tree, self._path, "exec", dont_inherit=True)
+        except SyntaxError as error:
+            raise invalid(self._path, [Fault(f"SyntaxError: {error.msg}", error.lineno)]) from error
+        except (ValueError, RecursionError, MemoryError) as error:
+            raise invalid(self._path, [Fault(f"cannot be compiled: {error}")]) from error
+        remember_source(self._path, source.decode(errors="replace"))
+        module = ModuleType("plugd_plugin_" + "".join(c if c.isalnum() else "_" for c in name))
+        module.__file__ = self._path
+        sys.modules[module.__name__] = module  # Where typing and pickle look names up.
+        try:
+            exec(code, module.__dict__)  # noqa: S102 - running the plugin is what a worker is for
+        except BaseException as error:
+            failure = describe_exception(error, "the module", self._path)
+            raise Failure(INVALID, failure.message, **failure.data) from error
+        return module, tree
+
+    _line: int | None = None  # of the yield whose sample was refused
+
+    def _samples(self) -> Iterator[Sample]:
+        """The samples of one collection; remembers the line of the last ``yield``."""
+        self._line = None
+        result = self._plugin.collect()
+        if inspect.isawaitable(result):
+            result = self._settle(result)
+        if isinstance(result, AsyncIterable):
+            result = self._settle(_gather(result))
+        if not isinstance(result, Iterable):
+            raise Failure(
+                INVALID,
+                f"collect() gave a {type(result).__name__} where samples belong: return or yield them",
+            )
+        frame = result.gi_frame if inspect.isgenerator(result) else None
+        for sample in result:
+            if frame is not None:
+                self._line = frame.f_lineno
+            yield sample
+            self._line = None
+
+    def _run(self, doing: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        try:
+            result = function(*args, **kwargs)
+            return self._settle(result) if inspect.isawaitable(result) else result
+        except BaseException as error:
+            raise describe_exception(error, f"{doing}()", self._path) from error
+
+    def _settle(self, awaitable: Any) -> Any:
+        if self._loop is None:
+            raise Failure(INVALID, "an awaitable came from a method that is not async")
+        return self._loop.run(awaitable)
+
+    def _send_definitions(self, collected: Collected) -> None:
+        for start in range(0, len(collected.define), DEFINITIONS_PER_FRAME):
+            self._notify("define", {"series": collected.define[start : start + DEFINITIONS_PER_FRAME]})
+
+    def _change(self, plugin: Plugin, name: str, value: Any) -> None:
+        declared = self._check_setting(name)
+        setattr(plugin, name, options.convert_setting(self._class, name, declared, value))
+
+    def _check_setting(self, name: str) -> Any:
+        settings = validation.settings_of(self._class)
+        if name not in settings:
+            raise Failure(
+                "request.invalid", f"no setting {name!r} (there are: {', '.join(sorted(settings)) or 'none'})"
+            )
+        return settings[name]
+
+    def _describe(self, module: ModuleType, plain_options: dict[str, Any]) -> dict[str, Any]:
+        cls = self._class
+        return {
+            "version": cls.version,
+            "api": cls.api,
+            "description": _first_line(module.__doc__ or cls.__doc__),
+            "interval": float(cls.interval),
+            "timeout": None if cls.timeout is None else float(cls.timeout),
+            "requires": list(cls.requires),
+            "metrics": [
+                {
+                    "name": metric.name,
+                    "kind": metric.kind,
+                    "unit": metric.unit,
+                    "labels": list(metric.labels),
+                    "help": metric.help,
+                }
+                for metric in self._metrics
+            ],
+            "commands": [
+                {
+                    "name": name,
+                    "help": _first_line(function.__doc__),
+                    "parameters": options.describe_parameters(function),
+                }
+                for name, function in validation.commands_of(cls).items()
+            ],
+            "settings": [
+                {
+                    "name": name,
+                    "type": options.type_name(options.setting_type(cls, name, declared)),
+                    "default": options.plain(declared.default),
+                    "help": declared.help,
+                    "minimum": declared.minimum,
+                    "maximum": declared.maximum,
+                    "choices": [options.plain(choice) for choice in declared.choices],
+                }
+                for name, declared in validation.settings_of(cls).items()
+            ],
+            "options": options.plain(plain_options),
+            "options_schema": options.options_schema(cls),
+        }
+
+
+def _is_async(cls: type[Plugin]) -> bool:
+    """Whether any method that plugd calls is a coroutine function: only then is asyncio imported."""
+    methods = [getattr(cls, name) for name in ("start", "stop", "collect", "save_state", "load_state")]
+    methods += validation.commands_of(cls).values()
+    return any(inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method) for method in methods)
+
+
+async def _gather(samples: AsyncIterable[Sample]) -> list[Sample]:
+    return [sample async for sample in samples]
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().partition("\n")[0].strip()

@@ -1,0 +1,159 @@
+"""Samples to ids and values: each series is described to the daemon once, and is a number from then on."""
+
+import math
+from array import array
+from collections.abc import Iterable
+from typing import Any
+
+from plugd.metric import Metric, MetricError, Sample
+
+FORGET_AFTER = 100  # collections without the series
+DEFAULT_BUDGET = 10_000  # series of one metric
+
+
+class Collected:
+    """One collection: new series, forgotten ones, and the values.
+
+    ``ids`` is None when they are those of the collection before, as they nearly always are.
+    """
+
+    __slots__ = ("define", "dropped", "forget", "ids", "values")
+
+    def __init__(self) -> None:
+        self.define: list[list[Any]] = []
+        self.forget: list[int] = []
+        self.ids: bytes | None = None
+        self.values = b""
+        self.dropped: dict[str, int] = {}
+
+
+class SeriesTable:
+    """The series that a plugin has emitted, and the checks on every sample.
+
+    Args:
+        metrics: the declared metrics, in the order in which the daemon knows them.
+        budget: how many series one metric may have; the samples of further ones are dropped and counted.
+    """
+
+    def __init__(self, metrics: Iterable[Metric], budget: int = DEFAULT_BUDGET) -> None:
+        self._budget = budget
+        self._index = {metric: number for number, metric in enumerate(metrics)}
+        self._ids: dict[Metric, dict[tuple[Any, ...], int]] = {metric: {} for metric in self._index}
+        self._used: dict[int, int] = {}  # series id: collection it was last in
+        self._next_id = 0
+        self._collections = 0
+        self._last_ids: array[int] = array("I")
+
+    def take(self, samples: Iterable[Sample]) -> Collected:
+        """Check the samples of one collection and return them as numbers.
+
+        Raises:
+            MetricError: a sample is no Sample, its metric is not declared, its value not a finite number, a
+                label not text or an integer, or its series is in this collection already.
+        """
+        collected = Collected()
+        ids = array("I")
+        values = array("d")
+        tables = self._ids
+        isfinite = math.isfinite
+        for sample in samples:
+            try:
+                metric, value, labels = sample
+                identifier = tables[metric].get(labels)
+            except (TypeError, ValueError, KeyError):
+                raise self._refusal(sample) from None
+            if identifier is None:
+                identifier = self._define(metric, labels, collected)
+                if identifier is None:
+                    continue
+            if type(value) is not float:
+                value = _number(metric, value)
+            if not isfinite(value):
+                raise MetricError(f"metric {metric.name!r}: value {value} is not a finite number")
+            ids.append(identifier)
+            values.append(value)
+        if ids != self._last_ids:
+            self._check_unique(ids)
+            collected.ids = ids.tobytes()
+            self._last_ids = ids
+        self._forget_unused(ids, collected)
+        collected.values = values.tobytes()
+        return collected
+
+    def _define(self, metric: Metric, labels: tuple[Any, ...], collected: Collected) -> int | None:
+        table = self._ids[metric]
+        if len(labels) != len(metric.labels):
+            raise MetricError(f"metric {metric.name!r}: {len(labels)} label values for {len(metric.labels)} labels")
+        text = [_label(metric, name, value) for name, value in zip(metric.labels, labels, strict=True)]
+        if len(table) >= self._budget:
+            collected.dropped[metric.name] = collected.dropped.get(metric.name, 0) + 1
+            return None
+        identifier = self._next_id
+        self._next_id += 1
+        table[labels] = identifier
+        collected.define.append([identifier, self._index[metric], text])
+        return identifier
+
+    def _forget_unused(self, ids: "array[int]", collected: Collected) -> None:
+        """Once in a while, let go of the series that have not been emitted for long."""
+        self._collections += 1
+        if collected.ids is not None or self._collections % FORGET_AFTER == 0:
+            self._used.update(dict.fromkeys(ids, self._collections))
+        if self._collections % FORGET_AFTER:
+            return
+        old = {number for number, used in self._used.items() if used <= self._collections - FORGET_AFTER}
+        if old:
+            for table in self._ids.values():
+                for labels in [labels for labels, number in table.items() if number in old]:
+                    del table[labels]
+            for number in old:
+                del self._used[number]
+            collected.forget = sorted(old)
+
+    def _check_unique(self, ids: "array[int]") -> None:
+        seen: set[int] = set()
+        for identifier in ids:
+            if identifier in seen:
+                metric, labels = next(
+                    (metric, labels)
+                    for metric, table in self._ids.items()
+                    for labels, number in table.items()
+                    if number == identifier
+                )
+                pairs = ", ".join(f"{name}={value}" for name, value in zip(metric.labels, labels, strict=True))
+                raise MetricError(f"metric {metric.name!r}: the series {{{pairs}}} came twice in one collection")
+            seen.add(identifier)
+
+    def _refusal(self, sample: object) -> MetricError:
+        if not isinstance(sample, Sample):
+            return MetricError(f"collect() gave a {type(sample).__name__} where a Sample belongs")
+        if not isinstance(sample.metric, Metric):
+            return MetricError(f"undeclared metric {sample.metric!r}")
+        if sample.metric not in self._ids:
+            return MetricError(f"undeclared metric {sample.metric.name!r}: declare it as an attribute of the class")
+        for name, value in zip(sample.metric.labels, sample.labels, strict=False):
+            _label(sample.metric, name, value)
+        return MetricError(f"metric {sample.metric.name!r}: malformed sample")
+
+
+def _number(metric: Metric, value: object) -> float:
+    """Take what is a number, numpy's and decimal's included; text and bytes are none."""
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
+        raise MetricError(f"metric {metric.name!r}: value {_brief(value)} is not a number")
+    try:
+        return float(value)
+    except (OverflowError, ValueError, TypeError) as error:
+        raise MetricError(f"metric {metric.name!r}: value {_brief(value)} is not a finite number") from error
+
+
+def _label(metric: Metric, name: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return str(value)
+    raise MetricError(f"metric {metric.name!r}: label {name!r} is {_brief(value)}, neither text nor an integer")
+
+
+def _brief(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
