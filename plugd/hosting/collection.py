@@ -1,0 +1,110 @@
+"""One collection as the daemon holds it, and the check of what a worker has sent."""
+
+import math
+from array import array
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from plugd.errors import PLUGIN_INVALID, CommandError
+
+MAXIMUM_SERIES = 100_000  # of one plugin, whatever its worker says
+LABEL_CHARACTERS = 1024
+CLOCK_TOLERANCE = 1.0  # seconds
+
+
+class MetricDeclaration(NamedTuple):
+    """A metric as its plugin declares it."""
+
+    name: str
+    kind: str  # "gauge" or "counter"
+    unit: str  # UCUM
+    labels: tuple[str, ...]
+    help: str
+
+
+class SeriesKey(NamedTuple):
+    """A series: a metric, and a value for each of its labels."""
+
+    metric: MetricDeclaration
+    labels: tuple[str, ...]
+
+
+class Collection(NamedTuple):
+    """The samples of one collection: ``values[i]`` belongs to ``keys[i]``.
+
+    ``keys`` is the same object as in the collection before when the series are the same.
+    """
+
+    keys: Sequence[SeriesKey]
+    values: "array[float]"
+    time: float  # Unix seconds, of its start
+    monotonic: float  # seconds of CLOCK_MONOTONIC, of its start
+    duration: float  # seconds
+    dropped: dict[str, int]  # samples over the budget, by metric
+
+
+class SeriesIndex:
+    """The ids that a worker has given to its series."""
+
+    def __init__(self, metrics: Sequence[MetricDeclaration]) -> None:
+        self._metrics = metrics
+        self._keys: dict[int, SeriesKey] = {}
+        self._current: Sequence[SeriesKey] = ()
+
+    def define(self, rows: list[Any]) -> None:
+        """Take definitions: ``[id, index of the metric, label values]`` each.
+
+        Raises:
+            ValueError, TypeError, LookupError: they are malformed, or too many.
+        """
+        for identifier, index, labels in rows:
+            metric = self._metrics[index]
+            if not isinstance(identifier, int) or identifier < 0 or index < 0:
+                raise ValueError("an id is a number from 0")
+            if len(labels) != len(metric.labels):
+                raise ValueError(f"{len(labels)} label values for metric {metric.name!r}")
+            if not all(isinstance(value, str) for value in labels):
+                raise ValueError("a label's value is text")
+            self._keys[identifier] = SeriesKey(metric, tuple(value[:LABEL_CHARACTERS] for value in labels))
+        if len(self._keys) > MAXIMUM_SERIES:
+            raise ValueError(f"more than {MAXIMUM_SERIES} series")
+
+    def collection(self, reply: Any, asked: tuple[float, float], answered: tuple[float, float]) -> Collection:
+        """Return what the answer to ``collect`` says.
+
+        Args:
+            reply: the answer.
+            asked: Unix and monotonic time of the request.
+            answered: those of the answer. Times that the worker states and that do not lie between them are
+                replaced by those of the request.
+
+        Raises:
+            CommandError: ``plugin.invalid``: it is not such an answer.
+        """
+        try:
+            values = array("d", reply["values"])
+            if reply["ids"] is not None:
+                ids = array("I", reply["ids"])
+                self._current = tuple([self._keys[identifier] for identifier in ids])
+            if len(values) != len(self._current):
+                raise ValueError(f"{len(values)} values for {len(self._current)} series")
+            if not all(map(math.isfinite, values)):
+                raise ValueError("a value is not a finite number")
+            for identifier in reply["forget"]:
+                del self._keys[identifier]
+            monotonic = _between(reply["monotonic"], asked[1], answered[1])
+            wall = _between(reply["time"], asked[0] - CLOCK_TOLERANCE, answered[0] + CLOCK_TOLERANCE)
+            return Collection(
+                self._current,
+                values,
+                asked[0] if wall is None else wall,
+                asked[1] if monotonic is None else monotonic,
+                answered[1] - asked[1],
+                {str(name): int(count) for name, count in reply["dropped"].items()},
+            )
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise CommandError(PLUGIN_INVALID, f"collect gave a malformed answer: {error!r:.200}") from error
+
+
+def _between(value: Any, low: float, high: float) -> float | None:
+    return value if isinstance(value, float) and low <= value <= high else None

@@ -1,0 +1,65 @@
+"""Every change of a plugin's state, with its cause: a bounded log, and whoever listens."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+KEPT = 1000  # events
+
+
+class Actor(NamedTuple):
+    """Who asked for something: the peer credentials of a control session."""
+
+    uid: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A plugin went from one state to another; ``time`` in Unix seconds, states "" before and after its life."""
+
+    time: float
+    plugin: str
+    generation: int
+    before: str
+    after: str
+    cause: str
+    actor: Actor | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the event as the wire has it."""
+        return {
+            "time": self.time,
+            "plugin": self.plugin,
+            "generation": self.generation,
+            "from": self.before or None,
+            "to": self.after or None,
+            "cause": self.cause,
+            "uid": self.actor.uid if self.actor else None,
+            "pid": self.actor.pid if self.actor else None,
+        }
+
+
+class EventLog:
+    """The last thousand events of all plugins."""
+
+    def __init__(self) -> None:
+        self._events: deque[Event] = deque(maxlen=KEPT)
+        self._listeners: list[Callable[[Event], None]] = []
+
+    def record(self, plugin: str, generation: int, before: str, after: str, cause: str, actor: Actor | None) -> None:
+        """Keep an event and tell the listeners."""
+        event = Event(time.time(), plugin, generation, before, after, cause, actor)
+        self._events.append(event)
+        for listener in list(self._listeners):
+            listener(event)
+
+    def of(self, plugin: str) -> list[Event]:
+        """Return the events of one plugin that are still kept, the oldest first."""
+        return [event for event in self._events if event.plugin == plugin]
+
+    def listen(self, listener: Callable[[Event], None]) -> None:
+        """Have a function called with every event from now on; it must not block or raise."""
+        self._listeners.append(listener)

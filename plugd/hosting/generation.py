@@ -1,0 +1,117 @@
+"""One generation of a plugin: one version of its code and options, in one worker."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from plugd.catalog.spec import PluginSpec
+from plugd.errors import PLUGIN_INVALID, CommandError
+from plugd.hosting.collection import Collection, MetricDeclaration, SeriesIndex
+from plugd.hosting.worker import Worker
+
+LOAD_TIMEOUT = 10.0  # seconds to import, to validate, and to start
+STATE_TIMEOUT = 2.0  # seconds for save_state and for load_state
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a plugin says of itself, as its worker has validated it."""
+
+    version: str
+    api: int
+    text: str
+    interval: float
+    timeout: float | None
+    requires: tuple[str, ...]
+    metrics: tuple[MetricDeclaration, ...]
+    details: dict[str, Any] = field(repr=False)  # commands, settings, options, options_schema
+
+
+class Generation:
+    """A worker that holds one plugin; made by :meth:`open`, ended by :meth:`close`."""
+
+    def __init__(self, spec: PluginSpec, number: int) -> None:
+        self.spec = spec
+        self.number = number
+        self.loaded_at = time.time()
+        self.description: Description
+        self.worker: Worker
+        self._index: SeriesIndex
+
+    async def open(
+        self, spawn: Callable[[Callable[[list[Any]], None]], Any], settings: dict[str, Any], budget: int
+    ) -> None:
+        """Fork the worker, load and validate the plugin, and run its ``start``.
+
+        Raises:
+            CommandError: why it could not be; the worker is gone then.
+        """
+        self.worker = await spawn(self._define)
+        try:
+            params = {
+                "name": self.spec.name,
+                "path": self.spec.path,
+                "source": self.spec.source,
+                "options": self.spec.config.options,
+                "settings": {**self.spec.config.settings, **settings},
+                "budget": budget,
+            }
+            self.description = _description(await self.worker.call("load", params, LOAD_TIMEOUT))
+            self._index = SeriesIndex(self.description.metrics)
+            await self.worker.call("start", {}, LOAD_TIMEOUT)
+        except BaseException:
+            await self.worker.stop()
+            raise
+
+    def _define(self, rows: list[Any]) -> None:
+        self._index.define(rows)
+
+    async def collect(self, timeout: float, inputs: dict[str, Any] | None = None) -> Collection:
+        """Collect once.
+
+        Raises:
+            CommandError: what the plugin raised, how it died, or ``plugin.timeout``.
+        """
+        params: dict[str, Any] = {} if inputs is None else {"inputs": inputs}
+        asked = time.time(), time.monotonic()
+        reply = await self.worker.call("collect", params, timeout)
+        return self._index.collection(reply, asked, (time.time(), time.monotonic()))
+
+    async def save_state(self) -> Any:
+        """Return what the next generation shall know, or None."""
+        return await self.worker.call("save_state", {}, STATE_TIMEOUT)
+
+    async def load_state(self, state: Any) -> None:
+        """Hand over what the last generation saved."""
+        await self.worker.call("load_state", {"state": state}, STATE_TIMEOUT)
+
+    async def close(self) -> None:
+        """Stop the plugin and end its worker."""
+        await self.worker.stop()
+
+
+def _description(reply: Any) -> Description:
+    """Take what the worker says; it may say anything."""
+    try:
+        return Description(
+            version=str(reply["version"]),
+            api=int(reply["api"]),
+            text=str(reply["description"]),
+            interval=min(max(float(reply["interval"]), 0.01), 86_400.0),
+            timeout=None if reply["timeout"] is None else min(max(float(reply["timeout"]), 0.01), 86_400.0),
+            requires=tuple(map(str, reply["requires"])),
+            metrics=tuple(
+                MetricDeclaration(
+                    str(metric["name"]),
+                    "counter" if metric["kind"] == "counter" else "gauge",
+                    str(metric["unit"]),
+                    tuple(map(str, metric["labels"])),
+                    str(metric["help"]),
+                )
+                for metric in reply["metrics"]
+            ),
+            details={key: reply[key] for key in ("commands", "settings", "options", "options_schema")},
+        )
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise CommandError(PLUGIN_INVALID, f"load gave a malformed answer: {error!r:.200}") from error

@@ -1,0 +1,205 @@
+"""One worker process, as the daemon sees it: calls with deadlines, its output, its death."""
+
+import asyncio
+import functools
+import os
+import signal
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+
+from plugd.errors import PLUGIN_CRASHED, PLUGIN_TIMEOUT, CommandError
+from plugd.hosting.forkserver import Spawned
+from plugd.hosting.output import LAST_LINES, OutputReader
+from plugd.rpc.codec import FrameError, Limits, MessageError, encode_request
+from plugd.rpc.message import Message, Notification, Response
+from plugd.stream import FrameStream
+
+# A worker is no more trusted than a client is; but 10,000 samples come as two strings of bytes.
+LIMITS = Limits(frame_bytes=4 * 1024 * 1024, depth=32, elements=32_768)
+
+STOP_TIMEOUT = 2.0  # seconds for a plugin's own stop()
+KILL_TIMEOUT = 5.0  # seconds; one that hangs in the kernel longer than this is reaped whenever it ends
+CLOSING_GRACE = 0.1  # seconds
+
+
+class ExitStatus:
+    """How a process ended, and what it cost: wait4(2)."""
+
+    __slots__ = ("cpu_seconds", "status")
+
+    def __init__(self, status: int, cpu_seconds: float) -> None:
+        self.status = status
+        self.cpu_seconds = cpu_seconds
+
+    def __str__(self) -> str:
+        if os.WIFSIGNALED(self.status):
+            number = os.WTERMSIG(self.status)
+            try:
+                return f"killed by {signal.Signals(number).name}"
+            except ValueError:
+                return f"killed by signal {number}"
+        return f"exited with status {os.WEXITSTATUS(self.status)}"
+
+
+class Worker:
+    """A worker process and the channel to it.
+
+    Args:
+        spawned: the process, just forked; the worker owns its descriptors.
+        on_line: is called with the stream's name and a line that the plugin printed.
+        on_suppressed: is called with the number of lines that were too many.
+        on_define: is called with definitions of new series.
+        on_exit: is called once, when the process has ended and been reaped.
+    """
+
+    def __init__(
+        self,
+        spawned: Spawned,
+        *,
+        on_line: Callable[[str, str], None],
+        on_suppressed: Callable[[int], None],
+        on_define: Callable[[list[Any]], None],
+        on_exit: Callable[["Worker"], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.pid = spawned.pid
+        self._pidfd = spawned.pidfd
+        self._on_define = on_define
+        self._on_exit = on_exit
+        self._calls: dict[int, asyncio.Future[Any]] = {}
+        self._abandoned: set[int] = set()  # calls whose caller has gone; their answers are still to come
+        self._next_id = 0
+        self._exited = anyio.Event()
+        self.exit: ExitStatus | None = None
+        self.kill_reason: str | None = None
+        self.last_output: deque[str] = deque(maxlen=LAST_LINES)
+        self._outputs = [
+            OutputReader(descriptor, functools.partial(on_line, stream), on_suppressed, self.last_output)
+            for stream, descriptor in (("stdout", spawned.stdout), ("stderr", spawned.stderr))
+        ]
+        self._stream = FrameStream(
+            spawned.channel,
+            LIMITS,
+            on_message=self._handle_message,
+            on_error=self._handle_error,
+            on_close=self._handle_close,
+            queue_bytes=64 * 1024 * 1024,
+        )
+        self._loop.add_reader(self._pidfd, self._handle_exit)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process has not been seen to end."""
+        return self.exit is None
+
+    async def call(self, method: str, params: dict[str, Any], timeout: float) -> Any:
+        """Ask the worker; return its result.
+
+        Raises:
+            CommandError: what the plugin raised; ``plugin.timeout`` when it does not answer within ``timeout``
+                seconds, and the worker has then been killed; ``plugin.crashed`` when it dies.
+        """
+        if self._stream.closed:
+            raise self._gone()
+        self._next_id += 1
+        identifier = self._next_id
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._calls[identifier] = future
+        try:
+            self._stream.send(encode_request(identifier, method, params))
+            with anyio.fail_after(timeout):
+                return await future
+        except TimeoutError:
+            self.kill(f"{method} took longer than {timeout:g} s")
+            raise CommandError(PLUGIN_TIMEOUT, f"{method} took longer than {timeout:g} s") from None
+        finally:
+            del self._calls[identifier]
+            if not future.done() or future.cancelled():
+                self._abandoned.add(identifier)
+
+    async def stop(self) -> None:
+        """Have the plugin stop itself, and kill it where it does not."""
+        if self.alive and not self._stream.closed:
+            try:
+                await self.call("stop", {}, STOP_TIMEOUT)
+            except CommandError:
+                pass  # It is ended in any case.
+        self.kill("stopped")
+        with anyio.move_on_after(KILL_TIMEOUT, shield=True):
+            await self.wait()
+
+    def kill(self, reason: str) -> None:
+        """Kill the process with all that it has started; returns at once."""
+        if self.exit is None and self.kill_reason is None:
+            self.kill_reason = reason
+            try:
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # It has ended by itself, and waits to be reaped.
+        self._stream.close(reason)
+
+    async def wait(self) -> None:
+        """Wait until the process has ended, and its output has been read."""
+        await self._exited.wait()
+
+    def _handle_message(self, message: Message) -> None:
+        if isinstance(message, Response):
+            if message.id in self._abandoned:
+                self._abandoned.discard(message.id)
+                return
+            future = self._calls.get(message.id) if message.id is not None else None
+            if future is None or future.done():
+                self.kill("sent an answer to nothing")
+            elif message.error is None:
+                future.set_result(message.result)
+            else:
+                future.set_exception(_command_error(message.error))
+        elif isinstance(message, Notification) and message.method == "define" and self._calls:
+            try:
+                self._on_define(message.params[0]["series"])
+            except (LookupError, TypeError, ValueError) as error:
+                self.kill(f"sent a malformed definition: {error}")
+        else:
+            self.kill("sent a message out of turn")
+
+    def _handle_error(self, error: FrameError | MessageError) -> None:
+        self.kill(f"broke its protocol: {error}")
+
+    def _handle_close(self, reason: str) -> None:
+        """The channel is of no use any more: neither is the process."""
+        if self.alive and self.kill_reason is None:
+            # A process that dies closes its channel first: how it died is about to be known.
+            self._loop.call_later(CLOSING_GRACE, self.kill, f"closed its channel: {reason}")
+
+    def _handle_exit(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        _, status, usage = os.wait4(self.pid, 0)
+        self.exit = ExitStatus(status, usage.ru_utime + usage.ru_stime)
+        os.close(self._pidfd)
+        for output in self._outputs:
+            output.close()
+        self._stream.close(str(self.exit))
+        for future in self._calls.values():
+            if not future.done():
+                future.set_exception(self._gone())
+        self._exited.set()
+        self._on_exit(self)
+
+    def _gone(self) -> CommandError:
+        reason = str(self.exit) if self.exit and not self.kill_reason else self.kill_reason
+        return CommandError(PLUGIN_CRASHED, f"the worker is gone: {reason or 'it ended'}")
+
+
+def _command_error(error: Any) -> CommandError:
+    """Take an error as the worker has sent it; it may have sent anything."""
+    if not isinstance(error, dict):
+        return CommandError(PLUGIN_CRASHED, f"failed: {error!r:.200}")
+    data = error.get("data")
+    return CommandError(
+        str(error.get("code", PLUGIN_CRASHED)),
+        str(error.get("message", "failed")),
+        data if isinstance(data, dict) else {},
+    )

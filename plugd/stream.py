@@ -1,0 +1,199 @@
+"""A msgpack-RPC stream over a non-blocking socket: the one edge where the daemon reads and writes frames.
+
+Both the control sessions and the workers' channels are such streams. It stands on the event loop's readiness
+callbacks, and not on a task per connection: measured on this project's benchmark, that answers twice as many
+requests a second.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from plugd.rpc.codec import REQUEST_INVALID, Decoder, FrameError, Limits, MessageError
+from plugd.rpc.message import Message
+
+RECEIVE_BYTES = 64 * 1024
+MESSAGES_PER_TURN = 32  # then others have theirs: a flood of pipelined requests must not hold the loop
+
+
+class FrameStream:
+    """Frames in, frames out, both bounded; everything happens on the event loop's thread.
+
+    Args:
+        sock: a connected, non-blocking stream socket; the stream owns it.
+        limits: what a received frame may hold.
+        on_message: is called with each message; MessageErrors go to ``on_error``.
+        on_error: is called with what the peer got wrong; a FrameError is the last thing that is read.
+        on_close: is called once, with the reason, when the peer is gone or :meth:`close` is called.
+        on_drain: is called when a peer that had fallen behind has taken all that was queued.
+        queue_bytes: when more than this waits to be sent, nothing more is read until it has been.
+        partial_timeout: seconds between the first byte of a frame and its last; None: as long as it takes.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        limits: Limits,
+        *,
+        on_message: Callable[[Message], None],
+        on_error: Callable[[FrameError | MessageError], None],
+        on_close: Callable[[str], None],
+        on_drain: Callable[[], None] | None = None,
+        queue_bytes: int = 256 * 1024,
+        partial_timeout: float | None = None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._socket = sock
+        self._decoder = Decoder(limits)
+        self._on_message = on_message
+        self._on_error = on_error
+        self._on_close = on_close
+        self._on_drain = on_drain
+        self._queue_bytes = queue_bytes
+        self._partial_timeout = partial_timeout
+        self._partial_timer: asyncio.TimerHandle | None = None
+        self._outgoing = bytearray()
+        self._corked = False
+        self._reading = False
+        self._writing = False
+        self._turn: asyncio.Handle | None = None
+        self._finishing = False
+        self.closed = False
+        self._resume_reading()
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that the peer has not taken yet."""
+        return len(self._outgoing)
+
+    def send(self, data: bytes) -> None:
+        """Send, or queue what the peer does not take now. The queue's bound is the caller's concern."""
+        if self.closed or self._finishing:
+            return
+        self._outgoing += data
+        if not self._corked and not self._writing:
+            self._flush()
+
+    def finish(self, reason: str) -> None:
+        """Close as soon as what is queued has been sent; nothing more is read."""
+        self._finishing = True
+        self._pause_reading()
+        if not self._outgoing and not self._corked:
+            self.close(reason)
+
+    def close(self, reason: str) -> None:
+        """Close now. Closing twice does nothing."""
+        if self.closed:
+            return
+        self.closed = True
+        self._pause_reading()
+        if self._turn is not None:
+            self._turn.cancel()
+        self._watch_partial(begun=False)
+        if self._writing:
+            self._loop.remove_writer(self._socket)
+        self._socket.close()
+        self._outgoing.clear()
+        self._on_close(reason)
+
+    def _handle_readable(self) -> None:
+        try:
+            data = self._socket.recv(RECEIVE_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self.close(f"cannot receive: {error.strerror}")
+            return
+        if not data:
+            self.close("closed by the peer")
+            return
+        self._decoder.feed(data)
+        self._take_turn()
+
+    def _take_turn(self) -> None:
+        """Handle some of the messages that have arrived, and the rest in a later turn of the loop."""
+        self._turn = None
+        self._corked = True
+        waiting = False
+        for _ in range(MESSAGES_PER_TURN):
+            if self.closed or self._finishing or len(self._outgoing) > self._queue_bytes:
+                break
+            try:
+                message = self._decoder.next_message()
+            except MessageError as error:
+                self._watch_partial(begun=False)
+                self._on_error(error)
+                continue
+            except FrameError as error:
+                self._on_error(error)
+                self.finish(str(error))
+                break
+            self._watch_partial(begun=message is None and self._decoder.pending_bytes > 0)
+            if message is None:
+                waiting = True
+                break
+            self._on_message(message)
+        self._corked = False
+        if self._outgoing and not self._writing and not self.closed:
+            self._flush()
+        if self.closed or self._finishing:
+            return
+        if len(self._outgoing) > self._queue_bytes:
+            self._pause_reading()  # The next turn is taken when the peer has read what it asked for.
+        elif waiting:
+            self._resume_reading()
+        else:
+            self._pause_reading()
+            self._schedule_turn()
+
+    def _watch_partial(self, *, begun: bool) -> None:
+        """Start the deadline of a frame that has begun, once; end it when the frame is complete."""
+        if begun and self._partial_timer is None and self._partial_timeout is not None:
+            self._partial_timer = self._loop.call_later(self._partial_timeout, self._give_up_partial)
+        elif not begun and self._partial_timer is not None:
+            self._partial_timer.cancel()
+            self._partial_timer = None
+
+    def _give_up_partial(self) -> None:
+        self._partial_timer = None
+        reason = f"a request was not complete within {self._partial_timeout:g} s"
+        self._on_error(FrameError(REQUEST_INVALID, reason))
+        self.finish(reason)
+
+    def _schedule_turn(self) -> None:
+        if self._turn is None:
+            self._turn = self._loop.call_soon(self._take_turn)
+
+    def _flush(self) -> None:
+        try:
+            sent = self._socket.send(self._outgoing)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self.close(f"cannot send: {error.strerror}")
+            return
+        del self._outgoing[:sent]
+        if self._outgoing:
+            if not self._writing:
+                self._writing = True
+                self._loop.add_writer(self._socket, self._flush)
+            return
+        if self._writing:
+            self._writing = False
+            self._loop.remove_writer(self._socket)
+            if not self._finishing:
+                self._schedule_turn()
+                if self._on_drain is not None:
+                    self._on_drain()
+        if self._finishing:
+            self.close("finished")
+
+    def _resume_reading(self) -> None:
+        if not self._reading and not self.closed:
+            self._reading = True
+            self._loop.add_reader(self._socket, self._handle_readable)
+
+    def _pause_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._socket)
