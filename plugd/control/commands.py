@@ -1,0 +1,267 @@
+"""Every method of the control socket: its name, who may call it, what it takes, what runs. The API on one screen.
+
+A handler takes the session and its parameters and returns what msgpack can carry, or an awaitable of that.
+CommandError is the only exception that becomes an answer.
+"""
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from plugd import __version__
+from plugd.control import parameters as p
+from plugd.control import reports
+from plugd.control.access import Role
+from plugd.errors import REQUEST_INVALID, CommandError
+from plugd.hosting.cost import cost_of
+from plugd.plugin import API_VERSION
+
+if TYPE_CHECKING:
+    from plugd.control.session import Session
+
+PROTOCOL_VERSION = 1
+CALL_TIMEOUT = 30.0  # seconds for a plugin's own command
+
+
+class Command(NamedTuple):
+    """One method. A ``lasting`` one goes on when its client is gone, or cancels it: half done is worse."""
+
+    name: str
+    role: Role
+    parameters: type[p.Parameters]
+    handler: "Callable[[Session, Any], Any]"
+    description: str
+    lasting: bool = False
+
+
+def handle_hello(session: "Session", params: p.Hello) -> dict[str, Any]:
+    limits = session.context.settings.config.control.limits
+    session.client = params.client
+    return {
+        "name": "plugd",
+        "version": __version__,
+        "api": API_VERSION,
+        "protocol": PROTOCOL_VERSION,
+        "role": str(session.role),
+        "uid": session.peer.uid,
+        "boot_id": session.context.boot_id,
+        "pid": os.getpid(),
+        "limits": {
+            "request_bytes": limits.request_bytes,
+            "depth": limits.depth,
+            "elements": limits.elements,
+            "partial_request_seconds": limits.partial_request,
+            "connections": limits.connections,
+            "connections_per_uid": limits.connections_per_uid,
+            "requests_in_flight": limits.requests_in_flight,
+        },
+    }
+
+
+def handle_ping(_session: "Session", _params: p.Parameters) -> str:
+    return "pong"
+
+
+def handle_methods(_session: "Session", _params: p.Parameters) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": command.name,
+            "role": str(command.role),
+            "description": command.description,
+            "parameters": _schema(command.parameters),
+        }
+        for command in COMMANDS.values()
+    ]
+
+
+def handle_version(_session: "Session", _params: p.Parameters) -> dict[str, Any]:
+    return {
+        "version": __version__,
+        "api": API_VERSION,
+        "protocol": PROTOCOL_VERSION,
+        "python": platform.python_version(),
+        "platform": f"{os.uname().sysname} {os.uname().release} {os.uname().machine}",
+    }
+
+
+def handle_list(session: "Session", _params: p.Parameters) -> list[dict[str, Any]]:
+    return [reports.list_row(each) for each in session.context.registry.all()]
+
+
+def handle_status(session: "Session", _params: p.Parameters) -> dict[str, Any]:
+    context = session.context
+    supervisors = context.registry.all()
+    cost = cost_of(os.getpid())
+    return {
+        "version": __version__,
+        "pid": os.getpid(),
+        "uid": os.getuid(),
+        "time": time.time(),
+        "uptime": time.monotonic() - context.started_monotonic,
+        "started_at": context.started_at,
+        "socket": context.settings.socket,
+        "config": context.settings.config_path,
+        "plugin_dirs": list(context.settings.plugin_dirs),
+        "plugins": reports.status_plugins(supervisors),
+        "problems": reports.problems(supervisors),
+        "series": len(context.store),
+        "connections": context.connections,
+        "subscriptions": len(context.broker),
+        "control": dict(context.counts),
+        "scheduler": {
+            "wakeups": context.scheduler.wakeups,
+            "late_max": context.scheduler.late_max,
+            "resynchronised": context.scheduler.resynchronised,
+        },
+        "forkserver_restarts": context.registry.environment.forkserver.restarts,
+        "memory_bytes": cost.memory_bytes,
+        "cpu_seconds": cost.cpu_seconds,
+        "notes": [f"ignored {path}: {reason}" for path, reason in context.registry.ignored],
+    }
+
+
+def handle_stats(session: "Session", params: p.Stats) -> dict[str, Any]:
+    context = session.context
+    head = {"time": time.time(), "uptime": time.monotonic() - context.started_monotonic}
+    return head | reports.stats(context.registry.all(), context.store, params.patterns or None)
+
+
+async def handle_describe(session: "Session", params: p.OneName) -> dict[str, Any]:
+    supervisor = session.context.registry.get(params.name, "describe")
+    values = {}
+    if supervisor.current is not None and supervisor.current.description.details["settings"]:
+        values = await supervisor.call("get", {}, CALL_TIMEOUT)
+    return reports.describe(supervisor, values)
+
+
+def handle_why(session: "Session", params: p.OneName) -> dict[str, Any]:
+    context = session.context
+    return reports.why(context.registry.get(params.name, "explain"), context.events)
+
+
+def handle_logs(session: "Session", params: p.Logs) -> list[dict[str, Any]]:
+    return session.context.ring.records(params.name, params.lines)
+
+
+async def handle_get(session: "Session", params: p.Get) -> Any:
+    supervisor = session.context.registry.get(params.name, "read")
+    return await supervisor.call("get", {"setting": params.setting}, CALL_TIMEOUT)
+
+
+async def handle_set(session: "Session", params: p.Set) -> Any:
+    supervisor = session.context.registry.get(params.name, "set")
+    request = {"setting": params.setting, "value": params.value}
+    value = await supervisor.call("set", request, CALL_TIMEOUT)
+    supervisor.settings[params.setting] = value
+    return value
+
+
+async def handle_call(session: "Session", params: p.Call) -> Any:
+    supervisor = session.context.registry.get(params.name, "call")
+    request = {"command": params.command, "args": params.args, "kwargs": params.kwargs}
+    return await supervisor.call("call", request, CALL_TIMEOUT)
+
+
+async def handle_check(session: "Session", params: p.OneName) -> dict[str, Any]:
+    return await session.context.registry.check(params.name)
+
+
+async def handle_load(session: "Session", params: p.Load) -> dict[str, Any]:
+    return await session.context.registry.load(params.names, session.actor)
+
+
+async def handle_unload(session: "Session", params: p.Unload) -> dict[str, Any]:
+    return await session.context.registry.unload(params.names, session.actor)
+
+
+async def handle_reload(session: "Session", params: p.Reload) -> dict[str, Any]:
+    context = session.context
+    if not params.names and not params.dry_run:
+        await context.reload_settings()
+    return await context.registry.reload(params.names, dry_run=params.dry_run, actor=session.actor)
+
+
+async def handle_pause(session: "Session", params: p.Pause) -> dict[str, Any]:
+    paused = session.context.registry.select(params.names, "pause")
+    for supervisor in paused:
+        await supervisor.pause(params.duration, params.reason, session.actor)
+    return {"paused": [each.name for each in paused]}
+
+
+async def handle_resume(session: "Session", params: p.Resume) -> dict[str, Any]:
+    return await session.context.registry.resume(params.names, session.actor)
+
+
+def handle_subscribe(session: "Session", params: p.Subscribe) -> dict[str, Any]:
+    return {"subscription": session.subscribe(params)}
+
+
+def handle_unsubscribe(session: "Session", params: p.Unsubscribe) -> dict[str, Any]:
+    session.unsubscribe(params.subscription)
+    return {"unsubscribed": params.subscription}
+
+
+def handle_cancel(session: "Session", params: p.Cancel) -> dict[str, Any]:
+    return {"cancelled": session.cancel(params.request)}
+
+
+READ, OPERATE, ADMIN = Role.READ, Role.OPERATE, Role.ADMIN
+
+COMMANDS: dict[str, Command] = {
+    command.name: command
+    for command in (
+        Command("hello", READ, p.Hello, handle_hello, "Versions, the caller's role, limits. Optional."),
+        Command("ping", READ, p.Parameters, handle_ping, "Answer pong."),
+        Command("methods", READ, p.Parameters, handle_methods, "Every method with its role and parameters."),
+        Command("version", READ, p.Parameters, handle_version, "Versions of plugd, its API and its protocol."),
+        Command("list", READ, p.Parameters, handle_list, "Every plugin with its state."),
+        Command("status", READ, p.Parameters, handle_status, "The daemon in brief."),
+        Command("stats", READ, p.Stats, handle_stats, "Latest samples, and each plugin's own figures."),
+        Command("describe", READ, p.OneName, handle_describe, "A plugin's metrics, commands, settings and options."),
+        Command("why", READ, p.OneName, handle_why, "Why a plugin is in the state that it is in."),
+        Command("logs", READ, p.Logs, handle_logs, "Recent log records."),
+        Command("get", READ, p.Get, handle_get, "The value of a plugin's setting, or of all."),
+        Command("subscribe", READ, p.Subscribe, handle_subscribe, "Have samples and events sent."),
+        Command("unsubscribe", READ, p.Unsubscribe, handle_unsubscribe, "End a subscription."),
+        Command("cancel", READ, p.Cancel, handle_cancel, "Cancel a request of this connection."),
+        Command("reload", OPERATE, p.Reload, handle_reload, "Reload plugins, or do what has changed.", lasting=True),
+        Command(
+            "pause", OPERATE, p.Pause, handle_pause, "Collect no more, for a while or until resumed.", lasting=True
+        ),
+        Command(
+            "resume", OPERATE, p.Resume, handle_resume, "End a pause; try a failed plugin again now.", lasting=True
+        ),
+        Command("call", OPERATE, p.Call, handle_call, "Run one of a plugin's commands."),
+        Command("set", OPERATE, p.Set, handle_set, "Change a plugin's setting."),
+        Command("check", OPERATE, p.OneName, handle_check, "Try a plugin in a worker of its own; change nothing."),
+        Command("load", ADMIN, p.Load, handle_load, "Load plugins by name.", lasting=True),
+        Command("unload", ADMIN, p.Unload, handle_unload, "Unload plugins.", lasting=True),
+    )
+}
+
+
+def convert_parameters(command: Command, params: list[Any]) -> p.Parameters:
+    """Return a request's parameters as the command takes them.
+
+    Raises:
+        CommandError: ``request.invalid``, with the parameter and the reason.
+    """
+    if len(params) > 1:
+        raise CommandError(REQUEST_INVALID, f"cannot {command.name}: params are [] or [{{name: value}}]")
+    given = params[0] if params else {}
+    if type(given) is not dict:
+        raise CommandError(REQUEST_INVALID, f"cannot {command.name}: params are [] or [{{name: value}}]")
+    try:
+        return msgspec.convert(given, command.parameters)
+    except (msgspec.ValidationError, TypeError, ValueError) as error:
+        raise CommandError(REQUEST_INVALID, f"cannot {command.name}: {error}") from error
+
+
+def _schema(kind: type[p.Parameters]) -> dict[str, Any]:
+    schema = msgspec.json.schema(kind)
+    (definition,) = schema["$defs"].values()
+    return {key: value for key, value in definition.items() if key != "title"}

@@ -1,0 +1,47 @@
+"""What commands work on: the daemon's parts, as the control socket sees them."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from plugd.control.access import AccessPolicy
+from plugd.hosting.events import EventLog
+from plugd.hosting.registry import Registry
+from plugd.log import LogRing
+from plugd.sampling.scheduler import Scheduler
+from plugd.sampling.store import MetricStore
+from plugd.sampling.subscription import Broker
+from plugd.settings import Settings
+
+
+@dataclass(slots=True)
+class Context:
+    """The parts of a running daemon.
+
+    Attributes:
+        reload_settings: reads the configuration anew and puts it in force; raises CommandError and changes
+            nothing where it is invalid.
+        started_at: Unix seconds.
+        started_monotonic: seconds of CLOCK_MONOTONIC.
+        boot_id: of this run of the daemon: another one after every start.
+        policy: who has which role.
+        counts: of what the control server has done and refused, by name.
+    """
+
+    settings: Settings
+    registry: Registry
+    store: MetricStore
+    scheduler: Scheduler
+    broker: Broker
+    events: EventLog
+    ring: LogRing
+    policy: AccessPolicy
+    reload_settings: Callable[[], Awaitable[None]]
+    started_at: float
+    started_monotonic: float
+    boot_id: str
+    connections: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def count(self, name: str) -> None:
+        """Count something that happened."""
+        self.counts[name] = self.counts.get(name, 0) + 1

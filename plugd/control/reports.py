@@ -1,0 +1,176 @@
+"""What the daemon knows, in the shapes that the wire has: docs/protocol.md."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from plugd.hosting.cost import cost_of
+from plugd.hosting.events import EventLog
+from plugd.hosting.supervisor import BACKOFF, FAILED, PAUSED, QUARANTINED, RUNNING, STARTING, Supervisor
+from plugd.sampling.store import MetricStore, matches
+
+
+def list_row(supervisor: Supervisor) -> dict[str, Any]:
+    """Return a plugin as ``list`` has it."""
+    spec, current = supervisor.spec, supervisor.current
+    description = current.description if current else None
+    return {
+        "name": supervisor.name,
+        "kind": spec.kind,
+        "state": supervisor.state,
+        "version": description.version if description else None,
+        "api": description.api if description else None,
+        "description": description.text if description else None,
+        "path": spec.path,
+        "sha256": spec.sha256,
+        "generation": supervisor.number,
+        "pid": current.worker.pid if current else None,
+        "interval": supervisor.interval,
+        "loaded_at": current.loaded_at if current else None,
+        "collects": supervisor.counters.collects,
+        "failures": supervisor.counters.failures,
+        "last_error": supervisor.failure.message if supervisor.failure else None,
+    }
+
+
+def stats(supervisors: Sequence[Supervisor], store: MetricStore, patterns: Sequence[str] | None) -> dict[str, Any]:
+    """Return ``plugins`` and ``metrics`` as ``stats`` has them."""
+    metrics = [series.as_dict(plugin) for plugin, series in store.select(patterns)]
+    matched = {row["plugin"] for row in metrics}
+    return {
+        "plugins": {
+            each.name: plugin_stats(each, store)
+            for each in supervisors
+            if patterns is None or each.name in matched or matches(patterns, each.name, each.name)
+        },
+        "metrics": metrics,
+    }
+
+
+def plugin_stats(supervisor: Supervisor, store: MetricStore) -> dict[str, Any]:
+    """Return one plugin's own figures; durations in seconds."""
+    counters = supervisor.counters
+    durations = sorted(counters.durations)
+    cost = cost_of(supervisor.worker.pid) if supervisor.worker else None
+    return {
+        "state": supervisor.state,
+        "collects": counters.collects,
+        "failures": counters.failures,
+        "timeouts": counters.timeouts,
+        "skipped": counters.skipped,
+        "restarts": counters.restarts,
+        "dropped": counters.dropped,
+        "late_max": counters.late_max,
+        "duration_last": counters.duration_last,
+        "duration_p50": percentile(durations, 0.50),
+        "duration_p99": percentile(durations, 0.99),
+        "cpu_seconds": counters.ended_cpu_seconds + (cost.cpu_seconds if cost else 0.0),
+        "memory_bytes": cost.memory_bytes if cost else 0,
+        "series": store.count(supervisor.name),
+    }
+
+
+def percentile(ordered: Sequence[float], fraction: float) -> float | None:
+    """Return the nearest-rank percentile of ordered values; None where there are none."""
+    return ordered[min(len(ordered) - 1, int(len(ordered) * fraction))] if ordered else None
+
+
+def describe(supervisor: Supervisor, values: dict[str, Any]) -> dict[str, Any]:
+    """Return a plugin as ``describe`` has it; ``values`` are those of its settings now."""
+    row = list_row(supervisor)
+    report = {
+        key: row[key]
+        for key in (
+            "name",
+            "kind",
+            "version",
+            "api",
+            "description",
+            "path",
+            "sha256",
+            "state",
+            "generation",
+            "interval",
+        )
+    }
+    report |= {"timeout": supervisor.timeout, "offset": supervisor.offset}
+    if supervisor.current is None:
+        return report | {
+            "requires": [], "metrics": [], "commands": [], "settings": [], "options": None, "options_schema": None,
+        }  # fmt: skip
+    description = supervisor.current.description
+    return report | {
+        "requires": list(description.requires),
+        "metrics": [metric._asdict() for metric in description.metrics],
+        "commands": description.details["commands"],
+        "settings": [{**setting, "value": values.get(setting["name"])} for setting in description.details["settings"]],
+        "options": description.details["options"],
+        "options_schema": description.details["options_schema"],
+    }
+
+
+def why(supervisor: Supervisor, events: EventLog) -> dict[str, Any]:
+    """Return why a plugin is in the state it is in."""
+    failure = supervisor.failure
+    worker = supervisor.worker
+    return {
+        "name": supervisor.name,
+        "state": supervisor.state,
+        "generation": supervisor.number,
+        "summary": summary(supervisor, time.time()),
+        "since": supervisor.since,
+        "pid": worker.pid if worker else None,
+        "last_error": failure.message if failure else None,
+        "last_error_time": failure.time if failure else None,
+        "traceback": failure.traceback if failure else None,
+        "exit": failure.exit if failure else None,
+        "output": list(worker.last_output) if worker else list(failure.output) if failure else [],
+        "next_retry": supervisor.next_retry,
+        "events": [event.as_dict() for event in events.of(supervisor.name)[-20:]],
+    }
+
+
+def summary(supervisor: Supervisor, now: float) -> str:
+    """Tell a plugin's state in plain words."""
+    name, cause = supervisor.name, supervisor.cause
+    wait = f" in {max(0.0, supervisor.next_retry - now):.0f} s" if supervisor.next_retry else ""
+    counters = supervisor.counters
+    match supervisor.state:
+        case "running":
+            text = f"{name} is running: {counters.collects} collections, {counters.failures} failures."
+            if supervisor.failure:
+                text += f" Last failure: {supervisor.failure.message}"
+            return text
+        case "paused":
+            return f"{name} is {cause}." + (f" It goes on by itself{wait}." if wait else "")
+        case "backoff":
+            return f"{name} failed: {cause}. It is tried again{wait}."
+        case "quarantined":
+            return f"{name} failed too often and is quarantined: {cause}. It is tried again{wait}; `resume` tries now."
+        case "failed":
+            return f"{name} cannot run as it is: {cause}. Mend it, then reload."
+        case _:
+            return f"{name} is {supervisor.state}: {cause}."
+
+
+def status_plugins(supervisors: Sequence[Supervisor]) -> dict[str, Any]:
+    """Return how many plugins are in which state."""
+    states: dict[str, int] = {}
+    for each in supervisors:
+        states[each.state] = states.get(each.state, 0) + 1
+    order = (RUNNING, STARTING, PAUSED, BACKOFF, QUARANTINED, FAILED)
+    known = {state: states[state] for state in order if state in states}
+    return {"total": len(supervisors), "states": known | states}
+
+
+def problems(supervisors: Sequence[Supervisor]) -> list[dict[str, Any]]:
+    """Return the plugins that somebody should look after."""
+    return [
+        {
+            "name": each.name,
+            "state": each.state,
+            "last_error": each.failure.message if each.failure else None,
+        }
+        for each in supervisors
+        if each.state in (BACKOFF, QUARANTINED, FAILED)
+    ]

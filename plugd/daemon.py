@@ -1,0 +1,161 @@
+"""The daemon: builds the parts, in the order of their lives, and ends them in the reverse order."""
+
+import gc
+import os
+import signal
+import socket
+import time
+import uuid
+
+import anyio
+import structlog
+
+from plugd import __version__, systemd
+from plugd.catalog.discovery import Found, discover
+from plugd.config import ConfigError
+from plugd.control.access import AccessPolicy
+from plugd.control.context import Context
+from plugd.control.listener import SocketError, SocketInUse, listening_socket
+from plugd.control.server import ControlServer
+from plugd.errors import CONFIG_INVALID, CommandError
+from plugd.hosting.backoff import BackoffPolicy
+from plugd.hosting.environment import Environment
+from plugd.hosting.events import EventLog
+from plugd.hosting.forkserver import ForkServer
+from plugd.hosting.registry import Registry
+from plugd.log import LogRing, configure
+from plugd.sampling.scheduler import Scheduler
+from plugd.sampling.store import MetricStore
+from plugd.sampling.subscription import Broker
+from plugd.settings import Settings
+
+log = structlog.get_logger()
+
+EXIT_OK = 0
+EXIT_IN_USE = 69  # EX_UNAVAILABLE, sysexits.h
+EXIT_CANNOT_CREATE = 73  # EX_CANTCREAT
+
+
+def run(settings: Settings) -> int:
+    """Run until a signal says to stop; return the exit status."""
+    ring = LogRing()
+    configure(settings.config.log.level, settings.config.log.format, ring)
+    control = settings.config.control
+    try:
+        with listening_socket(settings.socket, control.mode, control.group) as listener:
+            return anyio.run(Daemon(settings, ring).serve, listener)
+    except SocketInUse:
+        log.error("socket_in_use", socket=settings.socket)
+        return EXIT_IN_USE
+    except SocketError as error:
+        log.error("socket_failed", reason=str(error))
+        return EXIT_CANNOT_CREATE
+
+
+class Daemon:
+    """One run of plugd."""
+
+    def __init__(self, settings: Settings, ring: LogRing) -> None:
+        self._settings = settings
+        self._ring = ring
+        self._context: Context
+
+    async def serve(self, listener: socket.socket) -> int:
+        """Serve until SIGTERM or SIGINT; SIGHUP reloads."""
+        sampling = self._settings.config.sampling
+        events, store, scheduler = EventLog(), MetricStore(sampling.points), Scheduler()
+        async with anyio.create_task_group() as tasks, ForkServer() as forkserver:
+            environment = Environment(
+                forkserver=forkserver,
+                tasks=tasks,
+                sink=store,
+                ticker=scheduler,
+                events=events,
+                backoff=BackoffPolicy(),
+                default_interval=self._settings.config.defaults.interval,
+                default_timeout=self._settings.config.defaults.timeout,
+                series_per_metric=sampling.series_per_plugin,
+            )
+            registry = Registry(environment, self._discover)
+            self._context = Context(
+                settings=self._settings,
+                registry=registry,
+                store=store,
+                scheduler=scheduler,
+                broker=Broker(store, events),
+                events=events,
+                ring=self._ring,
+                policy=_policy(self._settings),
+                reload_settings=self._reload_settings,
+                started_at=time.time(),
+                started_monotonic=time.monotonic(),
+                boot_id=uuid.uuid4().hex,
+            )
+            log.info("plugd_started", version=__version__, pid=os.getpid(), socket=self._settings.socket)
+            tasks.start_soon(scheduler.run)
+            async with ControlServer(listener, self._context, tasks):
+                await self._run_until_stopped(registry)
+            systemd.notify_stopping()
+            await registry.stop()
+            tasks.cancel_scope.cancel()
+        log.info("plugd_stopped")
+        return EXIT_OK
+
+    async def _run_until_stopped(self, registry: Registry) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async with anyio.create_task_group() as starting:
+                starting.start_soon(self._start, registry)
+                async for number in signals:
+                    if number == signal.SIGHUP:
+                        starting.start_soon(self._reload)
+                        continue
+                    log.info("signal_received", signal=signal.Signals(number).name)
+                    starting.cancel_scope.cancel()
+                    break
+
+    async def _start(self, registry: Registry) -> None:
+        await registry.start()
+        gc.collect()
+        gc.freeze()  # The parts live as long as the process: no collection need look at them again.
+        running = sum(each.state == "running" for each in registry.all())
+        total = len(registry.all())
+        systemd.notify_ready(f"{running} of {total} plugins running")
+        hint = (
+            "plugctl stats"
+            if self._settings.flags.socket is None
+            else f"plugctl --socket {self._settings.socket} stats"
+        )
+        log.info("plugd_ready", running=running, plugins=total, series=len(self._context.store), try_now=hint)
+
+    async def _reload(self) -> None:
+        """Do what ``plugctl reload`` does: SIGHUP has nobody to answer to but the log."""
+        try:
+            await self._reload_settings()
+            result = await self._context.registry.reload(None)
+        except CommandError as error:
+            log.error("reload_failed", reason=error.message)
+            return
+        log.info("reloaded", **{key: result[key] for key in ("loaded", "reloaded", "unloaded")},
+                 failed=[each["name"] for each in result["failed"]])  # fmt: skip
+
+    async def _reload_settings(self) -> None:
+        try:
+            settings = await anyio.to_thread.run_sync(self._settings.reload_config)
+        except ConfigError as error:
+            raise CommandError(
+                CONFIG_INVALID,
+                "cannot reload: the configuration is invalid, and the old one stays in force: "
+                + "; ".join(map(str, error.faults)),
+                {"faults": [str(fault) for fault in error.faults]},
+            ) from error
+        self._settings = self._context.settings = settings
+        self._context.policy = _policy(settings)
+        configure(settings.config.log.level, settings.config.log.format, self._ring)
+
+    def _discover(self) -> Found:
+        return discover(self._settings.plugin_dirs, self._settings.config.plugins)
+
+
+def _policy(settings: Settings) -> AccessPolicy:
+    control = settings.config.control
+    return AccessPolicy.of(os.getuid(), control.operators, control.admins)

@@ -1,0 +1,1 @@
+"""When plugins collect, and where their samples go."""

@@ -1,0 +1,179 @@
+"""The latest value of every series, its rate, and a ring of its recent points.
+
+A series costs at most about 1.6 KB with the 60 points that are kept by default: two rings of eight-byte floats
+that grow to their size and stay there, a handful of attributes, its labels, and its place in the tables.
+"""
+
+from array import array
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from plugd.hosting.collection import Collection, SeriesKey
+
+POINTS = 60  # of each series
+STALE_COLLECTIONS = 100  # without a series, after which it is forgotten
+
+
+class Series:
+    """One series: its latest value and recent points.
+
+    Attributes:
+        rate: of a counter: the growth per second between the last two points, by the time that was measured
+            between them; None before there are two, and just after the counter began anew.
+    """
+
+    __slots__ = ("_next", "key", "labels", "monotonic", "rate", "seen", "time", "times", "value", "values")
+
+    def __init__(self, key: SeriesKey) -> None:
+        self.key = key
+        self.labels = dict(zip(key.metric.labels, key.labels, strict=True))
+        self.value = 0.0
+        self.time = 0.0  # Unix seconds
+        self.monotonic = -1.0  # seconds of CLOCK_MONOTONIC; below 0: no point yet
+        self.rate: float | None = None
+        self.seen = 0  # number of the plugin's collection that it was last part of
+        self.times = array("d")
+        self.values = array("d")
+        self._next = 0  # where the ring goes on, once it is full
+
+    def add(self, value: float, wall: float, monotonic: float, points: int) -> None:
+        """Take a point."""
+        if self.key.metric.kind == "counter":
+            elapsed = monotonic - self.monotonic
+            if self.monotonic >= 0 and elapsed > 0 and value >= self.value:
+                self.rate = (value - self.value) / elapsed
+            else:
+                self.rate = None  # A smaller value is a counter that began anew: how far it got is not known.
+        self.value = value
+        self.time = wall
+        self.monotonic = monotonic
+        if len(self.values) < points:
+            self.times.append(wall)
+            self.values.append(value)
+        else:
+            self.times[self._next] = wall
+            self.values[self._next] = value
+            self._next = (self._next + 1) % points
+
+    def recent(self) -> list[tuple[float, float]]:
+        """Return the points that are kept, ``(time, value)``, the oldest first."""
+        pairs = list(zip(self.times, self.values, strict=True))
+        return pairs[self._next :] + pairs[: self._next]
+
+    def as_dict(self, plugin: str) -> dict[str, Any]:
+        """Return the series as ``stats`` and ``sample`` have it."""
+        metric = self.key.metric
+        row = {
+            "plugin": plugin,
+            "name": metric.name,
+            "kind": metric.kind,
+            "unit": metric.unit,
+            "labels": self.labels,
+            "value": self.value,
+            "time": self.time,
+        }
+        if metric.kind == "counter":
+            row["rate"] = self.rate
+        return row
+
+
+class _PluginSeries:
+    """The series of one plugin; outlives its generations, so that rates go on over a reload."""
+
+    __slots__ = ("by_identity", "collections", "keys", "latest", "time")
+
+    def __init__(self) -> None:
+        self.by_identity: dict[tuple[Any, ...], Series] = {}
+        self.keys: Sequence[SeriesKey] = ()
+        self.latest: list[Series] = []
+        self.collections = 0
+        self.time = 0.0
+
+
+class MetricStore:
+    """The series of all plugins.
+
+    Args:
+        points: how many recent points are kept of each series.
+    """
+
+    def __init__(self, points: int = POINTS) -> None:
+        self._points = points
+        self._plugins: dict[str, _PluginSeries] = {}
+        self._listeners: list[Any] = []
+
+    def __len__(self) -> int:
+        """The number of series."""
+        return sum(len(each.by_identity) for each in self._plugins.values())
+
+    def record(self, plugin: str, collection: Collection) -> None:
+        """Take the samples of one collection, and tell the listeners."""
+        own = self._plugins.get(plugin)
+        if own is None:
+            own = self._plugins[plugin] = _PluginSeries()
+        own.collections += 1
+        if collection.keys is not own.keys:
+            own.keys = collection.keys
+            own.latest = [_series(own, key) for key in collection.keys]
+        wall, monotonic, points, number = collection.time, collection.monotonic, self._points, own.collections
+        for series, value in zip(own.latest, collection.values, strict=True):
+            series.seen = number
+            series.add(value, wall, monotonic, points)
+        own.time = wall
+        if number % STALE_COLLECTIONS == 0:
+            _forget_stale(own)
+        for listener in self._listeners:
+            listener(plugin, own.latest, wall)
+
+    def remove(self, plugin: str) -> None:
+        """Forget all series of a plugin."""
+        self._plugins.pop(plugin, None)
+
+    def listen(self, listener: Any) -> None:
+        """Have ``listener(plugin, series, time)`` called after every collection; it must not block or raise."""
+        self._listeners.append(listener)
+
+    def count(self, plugin: str) -> int:
+        """Return how many series of a plugin are known."""
+        own = self._plugins.get(plugin)
+        return len(own.by_identity) if own else 0
+
+    def series_of(self, plugin: str) -> list[Series]:
+        """Return the series of a plugin's last collection, in its order."""
+        own = self._plugins.get(plugin)
+        return own.latest if own else []
+
+    def latest(self, plugin: str) -> list[dict[str, Any]]:
+        """Return a plugin's last samples, ``{name, labels, value, time}`` each."""
+        return [
+            {"name": each.key.metric.name, "labels": each.labels, "value": each.value, "time": each.time}
+            for each in self.series_of(plugin)
+        ]
+
+    def select(self, patterns: Sequence[str] | None) -> Iterator[tuple[str, Series]]:
+        """Yield the latest series whose plugin or metric matches one of the patterns; None: all of them."""
+        for plugin in sorted(self._plugins):
+            for series in self._plugins[plugin].latest:
+                if patterns is None or matches(patterns, plugin, series.key.metric.name):
+                    yield plugin, series
+
+
+def matches(patterns: Sequence[str], plugin: str, metric: str) -> bool:
+    """Whether one of the glob patterns fits a plugin's name or a metric's."""
+    return any(fnmatchcase(plugin, pattern) or fnmatchcase(metric, pattern) for pattern in patterns)
+
+
+def _series(own: _PluginSeries, key: SeriesKey) -> Series:
+    metric = key.metric
+    identity = (metric.name, metric.kind, metric.unit, metric.labels, key.labels)
+    series = own.by_identity.get(identity)
+    if series is None:
+        series = own.by_identity[identity] = Series(key)
+    return series
+
+
+def _forget_stale(own: _PluginSeries) -> None:
+    oldest = own.collections - STALE_COLLECTIONS
+    for identity in [identity for identity, series in own.by_identity.items() if series.seen <= oldest]:
+        del own.by_identity[identity]
