@@ -1,0 +1,1 @@
+"""What plugd answers, as lines of text for people: pure functions, one module for each subject."""
