@@ -100,8 +100,8 @@ def description(result: dict[str, Any], style: Style) -> list[str]:
 
 def reasons(result: dict[str, Any], style: Style) -> list[str]:
     """Draw the answer to ``why``: the reason first, then what supports it."""
-    name = style.paint(printable(result["name"]), BOLD)
-    lines = [f"{name} is {style.state(result['state'])}: {printable(result.get('summary') or 'no reason is recorded')}"]
+    told = printable(result.get("summary") or f"{result['name']} is {result['state']}.")
+    lines = [told.replace(result["state"], style.state(result["state"]), 1)]
     since, retry = result.get("since"), result.get("next_retry")
     lines += fields(
         [

@@ -12,7 +12,7 @@ import anyio
 import msgpack
 import structlog
 
-from plugd.worker.process import PR_SET_CHILD_SUBREAPER, prctl
+from plugd.prctl import PR_SET_CHILD_SUBREAPER, prctl
 
 log = structlog.get_logger()
 

@@ -254,10 +254,12 @@ class Registry:
 
 def _outcome(verb: str, done: dict[str, Any], errors: dict[str, CommandError], wanted: Sequence[str]) -> dict[str, Any]:
     """What a request about some plugins answers: with a single name, its failure is the request's."""
-    failed = [{"name": name, "error": _worded(verb, name, errors[name])} for name in wanted if name in errors]
+    failed: list[dict[str, Any]] = [
+        {"name": name, "error": _worded(verb, name, errors[name])} for name in wanted if name in errors
+    ]
     if len(wanted) == 1 and failed:
         error = failed[0]["error"]
-        raise CommandError(error["code"], error["message"], error["data"]) from errors[wanted[0]]
+        raise CommandError(error["code"], error["message"], error["data"]) from next(iter(errors.values()))
     return {**done, "failed": failed}
 
 

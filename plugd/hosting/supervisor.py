@@ -125,7 +125,7 @@ class Supervisor:
         async with self._lock:
             self._cancel_timer()
             self.number += 1
-            self._change(STARTING, cause, actor)
+            self._record("", STARTING, cause, actor)
             await self._start(cause, actor)
 
     async def reload(self, spec: PluginSpec, cause: str, actor: Actor | None = None) -> None:
@@ -281,7 +281,6 @@ class Supervisor:
         except CommandError as error:
             worker: Worker | None = getattr(generation, "worker", None)
             if worker is not None:
-                error.data.setdefault("exit", str(worker.exit) if worker.exit and not worker.kill_reason else None)
                 error.data.setdefault("output", list(worker.last_output))
             raise
 

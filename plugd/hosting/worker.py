@@ -13,12 +13,9 @@ import anyio
 from plugd.errors import PLUGIN_CRASHED, PLUGIN_TIMEOUT, CommandError
 from plugd.hosting.forkserver import Spawned
 from plugd.hosting.output import LAST_LINES, OutputReader
-from plugd.rpc.codec import FrameError, Limits, MessageError, encode_request
+from plugd.rpc.codec import WORKER_LIMITS, FrameError, MessageError, encode_request
 from plugd.rpc.message import Message, Notification, Response
 from plugd.stream import FrameStream
-
-# A worker is no more trusted than a client is; but 10,000 samples come as two strings of bytes.
-LIMITS = Limits(frame_bytes=4 * 1024 * 1024, depth=32, elements=32_768)
 
 STOP_TIMEOUT = 2.0  # seconds for a plugin's own stop()
 KILL_TIMEOUT = 5.0  # seconds; one that hangs in the kernel longer than this is reaped whenever it ends
@@ -82,7 +79,7 @@ class Worker:
         ]
         self._stream = FrameStream(
             spawned.channel,
-            LIMITS,
+            WORKER_LIMITS,
             on_message=self._handle_message,
             on_error=self._handle_error,
             on_close=self._handle_close,
@@ -189,8 +186,9 @@ class Worker:
         self._on_exit(self)
 
     def _gone(self) -> CommandError:
-        reason = str(self.exit) if self.exit and not self.kill_reason else self.kill_reason
-        return CommandError(PLUGIN_CRASHED, f"the worker is gone: {reason or 'it ended'}")
+        data = {"exit": str(self.exit) if self.exit else None, "output": list(self.last_output)}
+        reason = self.kill_reason or (str(self.exit) if self.exit else "it has ended")
+        return CommandError(PLUGIN_CRASHED, f"the worker is gone: {reason}", data)
 
 
 def _command_error(error: Any) -> CommandError:

@@ -26,6 +26,10 @@ class Limits(NamedTuple):
     elements: int = 4096  # of all arrays and maps together; a map's key and value are two
 
 
+# A worker is no more trusted than a client is; 10,000 samples come as two strings of bytes.
+WORKER_LIMITS = Limits(frame_bytes=4 * 1024 * 1024, depth=32, elements=32_768)
+
+
 class FrameError(ValueError):
     """The stream holds something that is no frame: nothing that follows in it can be trusted.
 

@@ -19,6 +19,7 @@ import sys
 
 import msgpack
 
+from plugd.prctl import PR_SET_PDEATHSIG, prctl
 from plugd.worker import process
 
 PACKET_BYTES = 4096
@@ -30,7 +31,7 @@ PRELOADED = ("psutil", "msgspec", "plugd.worker.python", "plugd.worker.main")
 def main() -> None:
     """Run on descriptor 0 until the daemon closes it, or dies."""
     daemon_pid = os.getppid()
-    process.prctl(process.PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != daemon_pid or len(sys.argv) < 2 or int(sys.argv[1]) != daemon_pid:
         sys.exit(1)  # The daemon died before the kernel knew whom to watch.
     process.set_process_name("plugd:forksrv")

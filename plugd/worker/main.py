@@ -9,10 +9,10 @@ import socket
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from plugd.rpc.codec import TrustedDecoder, encode_notification, encode_response
+from plugd.rpc.codec import WORKER_LIMITS, Decoder, TrustedDecoder, encode_notification, encode_response
 from plugd.rpc.message import Request
 from plugd.worker import process
-from plugd.worker.failure import Failure, describe_exception
+from plugd.worker.failure import INVALID, Failure, describe_exception
 
 RECEIVE_BYTES = 256 * 1024
 
@@ -93,12 +93,25 @@ def answer(handlers: dict[str, Callable[[dict[str, Any]], Any]], request: Reques
     """Run one request; return the response's bytes, whatever the plugin does."""
     try:
         params = request.params[0] if request.params else {}
-        result = handlers[request.method](params)
-        try:
-            return encode_response(request.id, None, result)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise Failure("plugin.invalid", f"{request.method} returned what msgpack cannot carry: {error}") from error
+        return encode_result(request, handlers[request.method](params))
     except Failure as failure:
         return encode_response(request.id, failure.as_dict(), None)
     except BaseException as error:  # noqa: BLE001 - the plugin's own code ran
         return encode_response(request.id, describe_exception(error, f"{request.method}()").as_dict(), None)
+
+
+def encode_result(request: Request, result: Any) -> bytes:
+    """Return the response's bytes.
+
+    Raises:
+        Failure: ``plugin.invalid``: msgpack cannot carry the result, or the daemon would not take it.
+    """
+    try:
+        data = encode_response(request.id, None, result)
+        if request.method != "collect":  # Whose answer is flat, and checked by the daemon in any case.
+            decoder = Decoder(WORKER_LIMITS)
+            decoder.feed(data)
+            decoder.next_message()
+    except (TypeError, ValueError, OverflowError) as error:
+        raise Failure(INVALID, f"{request.method} returned what plugd cannot take: {error}") from error
+    return data

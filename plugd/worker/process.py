@@ -1,28 +1,11 @@
 """What a freshly forked process does to become a worker."""
 
-import ctypes
 import os
 import signal
 import sys
 import time
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
-PR_SET_NAME = 15
-PR_SET_CHILD_SUBREAPER = 36
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def prctl(option: int, value: int | bytes) -> None:
-    """Change an attribute of this process, as in prctl's manual page.
-
-    Raises:
-        OSError: the kernel refused.
-    """
-    argument = ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.c_ulong(value)
-    if _libc.prctl(ctypes.c_int(option), argument, 0, 0, 0):
-        number = ctypes.get_errno()
-        raise OSError(number, f"prctl({option}): {os.strerror(number)}")
+from plugd.prctl import PR_SET_NAME, PR_SET_PDEATHSIG, prctl
 
 
 def set_process_name(name: str) -> None:
