@@ -132,10 +132,10 @@ def handle_stats(session: "Session", params: p.Stats) -> dict[str, Any]:
 
 async def handle_describe(session: "Session", params: p.OneName) -> dict[str, Any]:
     supervisor = session.context.registry.get(params.name, "describe")
-    values = {}
-    if supervisor.current is not None and supervisor.current.description.details["settings"]:
-        values = await supervisor.call("get", {}, CALL_TIMEOUT)
-    return reports.describe(supervisor, values)
+    if supervisor.current is None:
+        return reports.describe(supervisor, None, {})
+    details = await supervisor.call("describe", {}, CALL_TIMEOUT)
+    return reports.describe(supervisor, details, await supervisor.call("get", {}, CALL_TIMEOUT))
 
 
 def handle_why(session: "Session", params: p.OneName) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from plugd.errors import PLUGIN_INVALID, CommandError
 from plugd.hosting.cost import cost_of
 from plugd.hosting.events import EventLog
 from plugd.hosting.supervisor import BACKOFF, FAILED, PAUSED, QUARANTINED, RUNNING, STARTING, Supervisor
@@ -75,8 +76,14 @@ def percentile(ordered: Sequence[float], fraction: float) -> float | None:
     return ordered[min(len(ordered) - 1, int(len(ordered) * fraction))] if ordered else None
 
 
-def describe(supervisor: Supervisor, values: dict[str, Any]) -> dict[str, Any]:
-    """Return a plugin as ``describe`` has it; ``values`` are those of its settings now."""
+def describe(supervisor: Supervisor, details: Any, values: Any) -> dict[str, Any]:
+    """Return a plugin as ``describe`` has it.
+
+    Args:
+        supervisor: of the plugin.
+        details: what its worker says of commands, settings and options; None where none is running.
+        values: those of its settings now.
+    """
     row = list_row(supervisor)
     report = {
         key: row[key]
@@ -94,19 +101,18 @@ def describe(supervisor: Supervisor, values: dict[str, Any]) -> dict[str, Any]:
         )
     }
     report |= {"timeout": supervisor.timeout, "offset": supervisor.offset}
-    if supervisor.current is None:
-        return report | {
-            "requires": [], "metrics": [], "commands": [], "settings": [], "options": None, "options_schema": None,
-        }  # fmt: skip
-    description = supervisor.current.description
-    return report | {
-        "requires": list(description.requires),
-        "metrics": [metric._asdict() for metric in description.metrics],
-        "commands": description.details["commands"],
-        "settings": [{**setting, "value": values.get(setting["name"])} for setting in description.details["settings"]],
-        "options": description.details["options"],
-        "options_schema": description.details["options_schema"],
-    }
+    description = supervisor.current.description if supervisor.current else None
+    report["requires"] = list(description.requires) if description else []
+    report["metrics"] = [metric._asdict() for metric in description.metrics] if description else []
+    try:
+        report["commands"] = details["commands"] if details else []
+        settings = details["settings"] if details else []
+        report["settings"] = [{**setting, "value": values.get(setting["name"])} for setting in settings]
+        report["options"] = details["options"] if details else None
+        report["options_schema"] = details["options_schema"] if details else None
+    except (LookupError, TypeError, AttributeError) as error:
+        raise CommandError(PLUGIN_INVALID, f"cannot describe plugin {supervisor.name!r}: a malformed answer") from error
+    return report
 
 
 def why(supervisor: Supervisor, events: EventLog) -> dict[str, Any]:

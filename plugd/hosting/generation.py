@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from plugd.catalog.spec import PluginSpec
@@ -25,7 +25,6 @@ class Description:
     timeout: float | None
     requires: tuple[str, ...]
     metrics: tuple[MetricDeclaration, ...]
-    details: dict[str, Any] = field(repr=False)  # commands, settings, options, options_schema
 
 
 class Generation:
@@ -111,7 +110,6 @@ def _description(reply: Any) -> Description:
                 )
                 for metric in reply["metrics"]
             ),
-            details={key: reply[key] for key in ("commands", "settings", "options", "options_schema")},
         )
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise CommandError(PLUGIN_INVALID, f"load gave a malformed answer: {error!r:.200}") from error

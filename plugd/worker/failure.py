@@ -63,6 +63,7 @@ def line_in(trace: TracebackType | None, path: str) -> int | None:
     return line
 
 
-def remember_source(path: str, source: str) -> None:
+def remember_source(path: str, source: bytes) -> None:
     """Have tracebacks quote the source that runs, and not what is at its path by then."""
-    linecache.cache[path] = (len(source), None, source.splitlines(keepends=True), path)
+    # linecache's own form of an entry that is made when it is asked for: see linecache.lazycache.
+    linecache.cache[path] = (lambda: source.decode(errors="replace"),)

@@ -21,11 +21,11 @@ import msgpack
 
 from plugd.prctl import PR_SET_PDEATHSIG, prctl
 from plugd.worker import process
+from plugd.worker.main import run
+from plugd.worker.warmup import warm_up
 
 PACKET_BYTES = 4096
 DESCRIPTORS = 3
-# What plugins and their host use, loaded before the first fork.
-PRELOADED = ("psutil", "msgspec", "plugd.worker.python", "plugd.worker.main")
 
 
 def main() -> None:
@@ -36,9 +36,7 @@ def main() -> None:
         sys.exit(1)  # The daemon died before the kernel knew whom to watch.
     process.set_process_name("plugd:forksrv")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in PRELOADED:
-        __import__(name)
-    gc.collect()
+    warm_up()
     gc.freeze()  # What is here stays: a collection in a worker shall not touch, and so copy, its pages.
     with socket.socket(fileno=os.dup(0)) as channel:
         serve(channel, daemon_pid)
@@ -91,8 +89,6 @@ def _fork_from_intermediate(
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [pidfd]))]
         channel.sendmsg([msgpack.packb([sequence, worker, None])], rights)
         return
-    from plugd.worker.main import run
-
     status = 1
     try:
         run(name, daemon_pid, intermediate, descriptors)

@@ -13,15 +13,19 @@ from plugd.rpc.codec import WORKER_LIMITS, Decoder, TrustedDecoder, encode_notif
 from plugd.rpc.message import Request
 from plugd.worker import process
 from plugd.worker.failure import INVALID, Failure, describe_exception
+from plugd.worker.python import PythonHost
 
-RECEIVE_BYTES = 256 * 1024
+RECEIVE_BYTES = 64 * 1024
 
 
 class Host(Protocol):
     """What runs a plugin of one kind: Python, and in time native objects and commands."""
 
     def load(self, params: dict[str, Any]) -> Any:
-        """Load and validate the plugin; return its description."""
+        """Load and validate the plugin; return what it declares."""
+
+    def describe(self, params: dict[str, Any]) -> Any:
+        """Return the plugin's commands, settings and options."""
 
     def start(self, params: dict[str, Any]) -> Any:
         """Have the plugin open what it needs."""
@@ -51,13 +55,11 @@ class Host(Protocol):
         """Wait until the channel can be read; a plugin's own event loop runs meanwhile."""
 
 
-METHODS = ("load", "start", "collect", "call", "get", "set", "save_state", "load_state", "stop")
+METHODS = ("load", "describe", "start", "collect", "call", "get", "set", "save_state", "load_state", "stop")
 
 
 def run(name: str, daemon_pid: int, intermediate_pid: int, descriptors: list[int]) -> None:
     """Be the worker of the plugin ``name``: the first thing that a forked process calls."""
-    from plugd.worker.python import PythonHost
-
     process.default_signals()
     rpc = process.detach(*descriptors)
     process.set_process_name(f"plugd:{name}")

@@ -1,7 +1,7 @@
 """The host of a Python plugin: compiles the verified bytes, holds the instance, and runs its methods."""
 
-import ast
 import inspect
+import marshal
 import socket
 import sys
 import time
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from plugd.metric import Metric, MetricError, Sample
 from plugd.plugin import Plugin
 from plugd.worker import options, validation
+from plugd.worker.analysis import SourceError, analyse_apart
 from plugd.worker.failure import (
     INVALID,
     Failure,
@@ -44,11 +45,12 @@ class PythonHost:
         self._plugin: Plugin
         self._class: type[Plugin]
         self._metrics: list[Metric] = []
+        self._options: dict[str, Any] = {}
         self._table: SeriesTable
         self._loop: EventLoop | None = None
 
     def load(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Compile, execute and validate a file's bytes, and make the instance; return its description.
+        """Compile, execute and validate a file's bytes, and make the instance; return what it declares.
 
         ``params``: ``name``, ``path`` (for messages: it is not read), ``source`` (bytes), ``options``,
         ``settings``, ``budget`` (series of one metric).
@@ -57,13 +59,18 @@ class PythonHost:
             Failure: ``plugin.invalid`` with every fault, or what the module's own code raised.
         """
         name, self._path = params["name"], params["path"]
-        module, tree = self._execute(name, params["source"])
-        cls, faults = validation.find_class(module, tree, name)
+        try:
+            analysis = analyse_apart(params["source"], self._path, validation.class_name(name))
+        except SourceError as error:
+            raise invalid(self._path, [error.fault]) from error
+        remember_source(self._path, params["source"])
+        module = self._execute(name, analysis.code)
+        cls, faults = validation.find_class(module, analysis, name)
         if cls is None:
             raise invalid(self._path, faults)
         self._class = cls
-        faults = validation.faults_of(cls, tree)
-        option_values, plain_options, option_faults = options.build_options(cls, params["options"])
+        faults = validation.faults_of(cls, analysis)
+        option_values, self._options, option_faults = options.build_options(cls, params["options"])
         if faults or option_faults:
             raise invalid(self._path, [*faults, *option_faults])
         self._metrics = list(validation.metrics_of(cls).values())
@@ -78,7 +85,7 @@ class PythonHost:
             self._change(plugin, setting, value)
         self._run("__init__", plugin.__init__)  # type: ignore[misc]  # it was made without it, on purpose
         self._plugin = plugin
-        return self._describe(module, plain_options)
+        return self._summary(module)
 
     def start(self, params: dict[str, Any]) -> None:  # noqa: ARG002 - every method takes its params
         """Run the plugin's ``start``."""
@@ -154,30 +161,50 @@ class PythonHost:
         """Run the plugin's ``load_state`` with ``state``."""
         self._run("load_state", self._plugin.load_state, params["state"])
 
+    def describe(self, params: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        """Return what people want to know of the plugin: commands, settings, options and their JSON Schema."""
+        cls = self._class
+        return {
+            "commands": [
+                {
+                    "name": name,
+                    "help": _first_line(function.__doc__),
+                    "parameters": options.describe_parameters(function),
+                }
+                for name, function in validation.commands_of(cls).items()
+            ],
+            "settings": [
+                {
+                    "name": name,
+                    "type": options.type_name(options.setting_type(cls, name, declared)),
+                    "default": options.plain(declared.default),
+                    "help": declared.help,
+                    "minimum": declared.minimum,
+                    "maximum": declared.maximum,
+                    "choices": [options.plain(choice) for choice in declared.choices],
+                }
+                for name, declared in validation.settings_of(cls).items()
+            ],
+            "options": options.plain(self._options),
+            "options_schema": options.options_schema(cls),
+        }
+
     def wait_readable(self, channel: socket.socket) -> None:
         """Let an asynchronous plugin's tasks run until the daemon has something to say."""
         if self._loop is not None:
             self._loop.wait_readable(channel)
 
-    def _execute(self, name: str, source: bytes) -> tuple[ModuleType, ast.Module]:
-        """Run the module's own code, from these bytes and nothing else."""
-        try:
-            tree = ast.parse(source, self._path)
-            code = compile(tree, self._path, "exec", dont_inherit=True)
-        except SyntaxError as error:
-            raise invalid(self._path, [Fault(f"SyntaxError: {error.msg}", error.lineno)]) from error
-        except (ValueError, RecursionError, MemoryError) as error:
-            raise invalid(self._path, [Fault(f"cannot be compiled: {error}")]) from error
-        remember_source(self._path, source.decode(errors="replace"))
+    def _execute(self, name: str, code: bytes) -> ModuleType:
+        """Run the module's own code, from the bytes that were given and nothing else."""
         module = ModuleType("plugd_plugin_" + "".join(c if c.isalnum() else "_" for c in name))
         module.__file__ = self._path
         sys.modules[module.__name__] = module  # Where typing and pickle look names up.
         try:
-            exec(code, module.__dict__)  # noqa: S102 - running the plugin is what a worker is for
+            exec(marshal.loads(code), module.__dict__)  # noqa: S102, S302 - what a worker is for
         except BaseException as error:
             failure = describe_exception(error, "the module", self._path)
             raise Failure(INVALID, failure.message, **failure.data) from error
-        return module, tree
+        return module
 
     _line: int | None = None  # of the yield whose sample was refused
 
@@ -229,7 +256,8 @@ class PythonHost:
             )
         return settings[name]
 
-    def _describe(self, module: ModuleType, plain_options: dict[str, Any]) -> dict[str, Any]:
+    def _summary(self, module: ModuleType) -> dict[str, Any]:
+        """What the daemon must know of the plugin to run it."""
         cls = self._class
         return {
             "version": cls.version,
@@ -248,28 +276,6 @@ class PythonHost:
                 }
                 for metric in self._metrics
             ],
-            "commands": [
-                {
-                    "name": name,
-                    "help": _first_line(function.__doc__),
-                    "parameters": options.describe_parameters(function),
-                }
-                for name, function in validation.commands_of(cls).items()
-            ],
-            "settings": [
-                {
-                    "name": name,
-                    "type": options.type_name(options.setting_type(cls, name, declared)),
-                    "default": options.plain(declared.default),
-                    "help": declared.help,
-                    "minimum": declared.minimum,
-                    "maximum": declared.maximum,
-                    "choices": [options.plain(choice) for choice in declared.choices],
-                }
-                for name, declared in validation.settings_of(cls).items()
-            ],
-            "options": options.plain(plain_options),
-            "options_schema": options.options_schema(cls),
         }
 
 

@@ -1,6 +1,5 @@
 """Is this file a plugin? Every fault of it at once, with its line, before anything of it runs for real."""
 
-import ast
 import inspect
 import math
 import re
@@ -10,6 +9,7 @@ from typing import Any
 
 from plugd.metric import Counter, Gauge, Metric
 from plugd.plugin import API_VERSION, Plugin, setting
+from plugd.worker.analysis import Analysis
 from plugd.worker.failure import Fault
 
 INTERVAL_RANGE = (0.01, 86_400.0)  # seconds
@@ -28,11 +28,11 @@ def class_name(plugin: str) -> str:
     return "".join(part[:1].upper() + part[1:] for part in re.split(r"[_.\-]+", stem))
 
 
-def find_class(module: ModuleType, tree: ast.Module, plugin: str) -> tuple[type[Plugin] | None, list[Fault]]:
+def find_class(module: ModuleType, analysis: Analysis, plugin: str) -> tuple[type[Plugin] | None, list[Fault]]:
     """Return the plugin's class, or the reason why there is none."""
     wanted = class_name(plugin)
     found = getattr(module, wanted, None)
-    lines = {node.name: node.lineno for node in tree.body if isinstance(node, ast.ClassDef)}
+    lines = analysis.classes
     if found is None:
         others = [
             name
@@ -66,15 +66,14 @@ def commands_of(cls: type[Plugin]) -> dict[str, Any]:
     }
 
 
-def faults_of(cls: type[Plugin], tree: ast.Module) -> list[Fault]:
+def faults_of(cls: type[Plugin], analysis: Analysis) -> list[Fault]:
     """Return every fault of a plugin's class, in the order of their lines."""
-    lines = _lines(cls, tree)
     faults = [
-        Fault(message, lines.get(attribute))
+        Fault(message, analysis.lines.get(attribute))
         for check in (_attribute_faults, _metric_faults, _setting_faults, _method_faults)
         for attribute, message in check(cls)
     ]
-    faults += _call_faults(cls, tree)
+    faults += _call_faults(cls, analysis)
     return sorted(faults, key=lambda fault: fault.line or 0)
 
 
@@ -83,28 +82,6 @@ def _attributes(cls: type) -> Iterator[tuple[str, Any]]:
     for base in reversed(cls.__mro__):
         seen.update(vars(base))
     yield from seen.items()
-
-
-def _lines(cls: type, tree: ast.Module) -> dict[str, int]:
-    """Map the attributes of the class to the lines of their definitions."""
-    lines: dict[str, int] = {}
-    for node in _class_body(cls, tree):
-        if isinstance(node, ast.Assign):
-            for target in node.targets:
-                if isinstance(target, ast.Name):
-                    lines[target.id] = node.lineno
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            lines[node.target.id] = node.lineno
-        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            lines[node.name] = node.lineno
-    return lines
-
-
-def _class_body(cls: type, tree: ast.Module) -> list[ast.stmt]:
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == cls.__name__:
-            return node.body
-    return []
 
 
 def _attribute_faults(cls: type[Plugin]) -> Iterator[tuple[str, str]]:
@@ -186,34 +163,39 @@ def _method_faults(cls: type[Plugin]) -> Iterator[tuple[str, str]]:
         if not callable(method):
             yield name, f"{name} must be a method"
             continue
+        if _takes(method, 1 + count):
+            continue
         try:
             inspect.signature(method).bind(None, *[None] * count)
         except TypeError:
             yield name, f"{name}() must take {count or 'no'} argument{'s' * (count != 1)} besides self"
     for name, function in commands_of(cls).items():
-        if not inspect.signature(function).parameters:
+        if not _takes(function, 1) and not inspect.signature(function).parameters:
             yield name, f"command {name}() must take self"
 
 
-def _call_faults(cls: type[Plugin], tree: ast.Module) -> Iterator[Fault]:
+def _takes(function: object, count: int) -> bool:
+    """Whether a function plainly takes so many arguments: signatures are dear, and few are out of the ordinary."""
+    code = getattr(function, "__code__", None)
+    return code is not None and code.co_argcount == count and not code.co_kwonlyargcount
+
+
+def _call_faults(cls: type[Plugin], analysis: Analysis) -> Iterator[Fault]:
     """Look at every ``self.metric(value, label=…)`` of the class for labels that are not the declared ones."""
     metrics = metrics_of(cls)
-    for statement in _class_body(cls, tree):
-        for node in ast.walk(statement):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
-                continue
-            metric = metrics.get(node.func.attr)
-            if metric is None or not (isinstance(node.func.value, ast.Name) and node.func.value.id == "self"):
-                continue
-            given = [keyword.arg for keyword in node.keywords]
-            where = f"metric {metric.name!r}"
-            unknown = [name for name in given if name is not None and name not in metric.parameters]
-            if unknown:
-                declared = ", ".join(metric.parameters) or "none"
-                yield Fault(f"{where}: no label {', '.join(map(repr, unknown))} (declared: {declared})", node.lineno)
-            missing = [name for name in metric.parameters if name not in given]
-            if missing and None not in given:  # None stands for **labels
-                yield Fault(f"{where}: label {', '.join(map(repr, missing))} missing", node.lineno)
-            starred = any(isinstance(argument, ast.Starred) for argument in node.args)
-            if len(node.args) != 1 and not starred:
-                yield Fault(f"{where}: takes one value, then labels by name", node.lineno)
+    for call in analysis.calls:
+        metric = metrics.get(call.attribute)
+        if metric is None:
+            continue
+        where = f"metric {metric.name!r}"
+        unknown = [name for name in call.keywords if name not in metric.parameters]
+        if unknown:
+            declared = ", ".join(metric.parameters) or "none"
+            yield Fault(f"{where}: no label {', '.join(map(repr, unknown))} (declared: {declared})", call.line)
+        if call.open_ended:
+            continue  # What else there is is known when it runs.
+        missing = [name for name in metric.parameters if name not in call.keywords]
+        if missing:
+            yield Fault(f"{where}: label {', '.join(map(repr, missing))} missing", call.line)
+        if call.values != 1:
+            yield Fault(f"{where}: takes one value, then labels by name", call.line)
