@@ -23,6 +23,8 @@ from plugd.hosting.environment import Environment
 from plugd.hosting.events import EventLog
 from plugd.hosting.forkserver import ForkServer
 from plugd.hosting.registry import Registry
+from plugd.hosting.startlog import StartLog
+from plugd.hosting.watch import Watch
 from plugd.log import LogRing, configure
 from plugd.sampling.scheduler import Scheduler
 from plugd.sampling.store import MetricStore
@@ -65,12 +67,16 @@ class Daemon:
         sampling = self._settings.config.sampling
         events, store, scheduler = EventLog(), MetricStore(sampling.points), Scheduler()
         async with anyio.create_task_group() as tasks, ForkServer() as forkserver:
+            watch = Watch(forkserver.children)
+            startlog = StartLog(self._settings.state_dir)
             environment = Environment(
                 forkserver=forkserver,
                 tasks=tasks,
                 sink=store,
                 ticker=scheduler,
                 events=events,
+                watch=watch,
+                startlog=startlog,
                 backoff=BackoffPolicy(),
                 default_interval=self._settings.config.defaults.interval,
                 default_timeout=self._settings.config.defaults.timeout,
@@ -92,11 +98,17 @@ class Daemon:
                 boot_id=uuid.uuid4().hex,
             )
             log.info("plugd_started", version=__version__, pid=os.getpid(), socket=self._settings.socket)
+            for suspect in startlog.suspects:
+                log.warning("plugd_died_while_starting", plugin=suspect)
+                events.record(suspect, 0, "", "", "the last plugd ended while this plugin was being started", None)
+            startlog.open()
             tasks.start_soon(scheduler.run)
+            tasks.start_soon(watch.run)
             async with ControlServer(listener, self._context, tasks):
                 await self._run_until_stopped(registry)
             systemd.notify_stopping()
             await registry.stop()
+            startlog.close()
             tasks.cancel_scope.cancel()
         log.info("plugd_stopped")
         return EXIT_OK

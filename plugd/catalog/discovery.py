@@ -73,13 +73,17 @@ def _read(name: str, path: str, config: PluginConfig) -> PluginSpec:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         return _faulty(name, path, config, f"cannot be opened: {error.strerror}")
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return _faulty(name, path, config, "not a regular file")
-        if status.st_size > MAXIMUM_SOURCE_BYTES:
-            return _faulty(name, path, config, f"larger than {MAXIMUM_SOURCE_BYTES} bytes")
-        source = file.read(MAXIMUM_SOURCE_BYTES + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            source = file.read(MAXIMUM_SOURCE_BYTES + 1)
+    except OSError as error:
+        return _faulty(name, path, config, f"cannot be read: {error.strerror}")
+    finally:
+        os.close(descriptor)
+    if len(source) > MAXIMUM_SOURCE_BYTES:
+        return _faulty(name, path, config, f"larger than {MAXIMUM_SOURCE_BYTES} bytes")
     return PluginSpec(name, kind, path, source, hashlib.sha256(source).hexdigest(), config)
 
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from plugd.errors import PLUGIN_INVALID, CommandError
-from plugd.hosting.cost import cost_of
 from plugd.hosting.events import EventLog
 from plugd.hosting.supervisor import BACKOFF, FAILED, PAUSED, QUARANTINED, RUNNING, STARTING, Supervisor
+from plugd.hosting.tree import cost_of_tree
 from plugd.sampling.store import MetricStore, matches
 
 
@@ -52,7 +52,7 @@ def plugin_stats(supervisor: Supervisor, store: MetricStore) -> dict[str, Any]:
     """Return one plugin's own figures; durations in seconds."""
     counters = supervisor.counters
     durations = sorted(counters.durations)
-    cost = cost_of(supervisor.worker.pid) if supervisor.worker else None
+    cost = cost_of_tree(supervisor.worker.pid) if supervisor.worker else None
     return {
         "state": supervisor.state,
         "collects": counters.collects,

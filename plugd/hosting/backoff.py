@@ -14,7 +14,7 @@ from typing import NamedTuple
 class BackoffPolicy:
     """Durations in seconds."""
 
-    first: float = 1.0
+    first: float = 2.0
     factor: float = 2.0
     cap: float = 300.0
     jitter: float = 0.1  # of the delay, to either side

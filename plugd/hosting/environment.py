@@ -7,10 +7,13 @@ from typing import Any, Protocol
 import structlog
 from anyio.abc import TaskGroup
 
+from plugd.catalog.spec import PluginSpec
 from plugd.hosting.backoff import BackoffPolicy
 from plugd.hosting.collection import Collection
 from plugd.hosting.events import EventLog
 from plugd.hosting.forkserver import ForkServer
+from plugd.hosting.startlog import StartLog
+from plugd.hosting.watch import UsageLimits, Watch
 
 log = structlog.get_logger()
 
@@ -62,10 +65,13 @@ class Environment:
     sink: Sink
     ticker: Ticker
     events: EventLog
+    watch: Watch
+    startlog: StartLog
     backoff: BackoffPolicy
     default_interval: float | None = None  # seconds; for plugins that the configuration says nothing of
     default_timeout: float | None = None
     series_per_metric: int = 10_000
+    usage: Callable[[PluginSpec], UsageLimits] = lambda _spec: UsageLimits()
 
     def start(self, function: Callable[..., Awaitable[None]], *args: Any) -> None:
         """Run something in the background; what it raises is logged, and is nothing to the others."""

@@ -16,7 +16,8 @@ from plugd.prctl import PR_SET_CHILD_SUBREAPER, prctl
 
 log = structlog.get_logger()
 
-SPAWN_TIMEOUT = 10.0  # seconds; a fork takes a millisecond or two, the first one waits for the imports
+SPAWN_TIMEOUT = 5.0  # seconds; a fork takes a few milliseconds, the first one waits for the imports
+ATTEMPTS = 2  # the second with a new forkserver
 PACKET_BYTES = 4096
 SETTLED = 2.0  # seconds; one that dies sooner has something wrong with it, and is started again more slowly
 
@@ -73,21 +74,25 @@ class ForkServer:
         Raises:
             ForkServerError: there are no processes, descriptors or memory for it; the message says which.
         """
-        for attempt in (1, 2):
+        for _ in range(ATTEMPTS):
             if self._channel is None:
                 self._start()
             try:
                 return await self._spawn(name)
             except ConnectionError as error:
-                # It died under this request: a new one is asked once.
-                if attempt == 2:
-                    raise ForkServerError(f"the forkserver died twice: {error}") from error
-            except TimeoutError as error:
+                reason = str(error)
+            except TimeoutError:
+                # Stopped, or stuck: it is of no use to anybody.
+                reason = f"the forkserver did not answer within {SPAWN_TIMEOUT:.0f} s"
+                log.warning("forkserver_stuck", pid=self.pid)
                 self._end("no answer")
-                raise ForkServerError(f"the forkserver did not answer within {SPAWN_TIMEOUT:.0f} s") from error
             except OSError as error:
                 raise ForkServerError(f"cannot make a worker's descriptors: {error.strerror}") from error
-        raise AssertionError("unreachable")
+        raise ForkServerError(reason)
+
+    def children(self) -> tuple[int, ...] | None:
+        """Return the pid of the forkserver; None while a worker is being forked, and not known yet."""
+        return None if self._waiting else (self.pid,)
 
     async def _spawn(self, name: str) -> Spawned:
         opened: list[int] = []  # closed in any case but success

@@ -19,6 +19,7 @@ from plugd.hosting.environment import Environment, Tick
 from plugd.hosting.events import Actor
 from plugd.hosting.forkserver import ForkServerError
 from plugd.hosting.generation import Generation
+from plugd.hosting.watch import UsageJudge
 from plugd.hosting.worker import Worker
 
 log = structlog.get_logger()
@@ -270,6 +271,8 @@ class Supervisor:
             raise CommandError(PLUGIN_INVALID, f"{where}{spec.fault}", {"path": spec.path})
         generation = Generation(spec, number)
         spawn = functools.partial(self._spawn, generation)
+        startlog = self._environment.startlog
+        await anyio.to_thread.run_sync(startlog.begin, self.name)
         try:
             await generation.open(spawn, self.settings, self._environment.series_per_metric)
             try:
@@ -283,6 +286,9 @@ class Supervisor:
             if worker is not None:
                 error.data.setdefault("output", list(worker.last_output))
             raise
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(startlog.end, self.name)
 
     async def _spawn(self, generation: Generation, on_define: Any) -> Worker:
         try:
@@ -292,6 +298,8 @@ class Supervisor:
         bound = self._log.bind(generation=generation.number, pid=spawned.pid)
         return Worker(
             spawned,
+            self._environment.watch,
+            UsageJudge(self._environment.usage(generation.spec)),
             on_line=lambda stream, line: bound.info("plugin_output", stream=stream, line=line),
             on_suppressed=lambda lines: bound.warning("plugin_output_suppressed", lines=lines),
             on_define=on_define,

@@ -13,6 +13,8 @@ import anyio
 from plugd.errors import PLUGIN_CRASHED, PLUGIN_TIMEOUT, CommandError
 from plugd.hosting.forkserver import Spawned
 from plugd.hosting.output import LAST_LINES, OutputReader
+from plugd.hosting.tree import kill_tree
+from plugd.hosting.watch import UsageJudge, Watch
 from plugd.rpc.codec import WORKER_LIMITS, FrameError, MessageError, encode_request
 from plugd.rpc.message import Message, Notification, Response
 from plugd.stream import FrameStream
@@ -46,6 +48,8 @@ class Worker:
 
     Args:
         spawned: the process, just forked; the worker owns its descriptors.
+        watch: looks after what it uses, for as long as it lives.
+        judge: knows what it may use.
         on_line: is called with the stream's name and a line that the plugin printed.
         on_suppressed: is called with the number of lines that were too many.
         on_define: is called with definitions of new series.
@@ -55,6 +59,8 @@ class Worker:
     def __init__(
         self,
         spawned: Spawned,
+        watch: Watch,
+        judge: UsageJudge,
         *,
         on_line: Callable[[str, str], None],
         on_suppressed: Callable[[int], None],
@@ -63,7 +69,10 @@ class Worker:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.pid = spawned.pid
+        self.judge = judge
         self._pidfd = spawned.pidfd
+        self._busy_total = 0.0
+        self._busy_since = 0.0
         self._on_define = on_define
         self._on_exit = on_exit
         self._calls: dict[int, asyncio.Future[Any]] = {}
@@ -86,6 +95,8 @@ class Worker:
             queue_bytes=64 * 1024 * 1024,
         )
         self._loop.add_reader(self._pidfd, self._handle_exit)
+        self._watch = watch
+        self._watch.workers.add(self)
 
     @property
     def alive(self) -> bool:
@@ -104,6 +115,8 @@ class Worker:
         self._next_id += 1
         identifier = self._next_id
         future: asyncio.Future[Any] = self._loop.create_future()
+        if not self._calls:
+            self._busy_since = self._loop.time()
         self._calls[identifier] = future
         try:
             self._stream.send(encode_request(identifier, method, params))
@@ -114,6 +127,8 @@ class Worker:
             raise CommandError(PLUGIN_TIMEOUT, f"{method} took longer than {timeout:g} s") from None
         finally:
             del self._calls[identifier]
+            if not self._calls:
+                self._busy_total += self._loop.time() - self._busy_since
             if not future.done() or future.cancelled():
                 self._abandoned.add(identifier)
 
@@ -132,11 +147,12 @@ class Worker:
         """Kill the process with all that it has started; returns at once."""
         if self.exit is None and self.kill_reason is None:
             self.kill_reason = reason
-            try:
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            except ProcessLookupError:
-                pass  # It has ended by itself, and waits to be reaped.
+            kill_tree(self.pid, self._pidfd)
         self._stream.close(reason)
+
+    def busy_seconds(self) -> float:
+        """Return how many seconds it has spent on requests so far."""
+        return self._busy_total + (self._loop.time() - self._busy_since if self._calls else 0.0)
 
     async def wait(self) -> None:
         """Wait until the process has ended, and its output has been read."""
@@ -182,6 +198,8 @@ class Worker:
         for future in self._calls.values():
             if not future.done():
                 future.set_exception(self._gone())
+        self._watch.workers.discard(self)
+        self._watch.sweep()
         self._exited.set()
         self._on_exit(self)
 

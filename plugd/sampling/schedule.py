@@ -16,14 +16,15 @@ class Schedule(NamedTuple):
 
     def after(self, now: float) -> float:
         """Return the first tick that is later than ``now``."""
-        number = math.floor((now - self.offset) / self.interval) + 1
-        tick = self.offset + number * self.interval
-        # The division may round to either side of a whole number.
-        return tick if tick > now else self.offset + (number + 1) * self.interval
+        number = math.floor((now - self.offset) / self.interval)
+        # The division may round to either side of a whole number: the first is then this one, or the one after next.
+        while (tick := self.offset + number * self.interval) <= now:
+            number += 1
+        return tick
 
     def missed(self, due: float, now: float) -> int:
-        """Return how many ticks after ``due`` have passed as well by ``now``."""
-        return max(0, math.floor((now - due) / self.interval))
+        """Return how many ticks between the one at ``due`` and :meth:`after` have passed by ``now``."""
+        return max(0, round((self.after(now) - due) / self.interval) - 1)
 
 
 class TimeLine:

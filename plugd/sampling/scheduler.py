@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import anyio
 import structlog
+from anyio.lowlevel import checkpoint
 
 from plugd.hosting.environment import Tick
 from plugd.sampling.schedule import Schedule, TimeLine
@@ -15,6 +16,7 @@ log = structlog.get_logger()
 
 SLACK = 0.0005  # seconds; what is due within it is due now: a second wake-up would cost more
 LONGEST_SLEEP = 30.0  # seconds, after which the clocks are compared again
+SPARE = 64  # places of the heap that ticks which were removed or replaced may take until they would have come
 
 
 class _Entry(NamedTuple):
@@ -70,6 +72,9 @@ class Agenda:
     def _enter(self, name: str, entry: _Entry) -> None:
         self._entries[name] = entry
         heapq.heappush(self._heap, (entry.due, name))
+        if len(self._heap) > 2 * len(self._entries) + SPARE:
+            self._heap = [(each.due, name) for name, each in self._entries.items()]
+            heapq.heapify(self._heap)
 
     def _is_current(self, due: float, name: str) -> bool:
         entry = self._entries.get(name)
@@ -113,6 +118,8 @@ class Scheduler:
             if delay > SLACK:
                 with anyio.move_on_after(delay):
                     await self._changed.wait()
+            else:
+                await checkpoint()  # Ticks that lie closely together shall not keep everything else waiting.
             self._wake()
 
     def _wake(self) -> None:

@@ -49,7 +49,8 @@ class Subscription:
         if self.interval <= 0:
             return True
         # Half a tick of grace: "every 2 s" of a plugin at 1 s is every second one, a little early or late.
-        if wall - self._last.get(plugin, -1e9) < self.interval * 0.95:
+        # A last one in the future is one from before the clock was set back.
+        if 0 <= wall - self._last.get(plugin, -1e9) < self.interval * 0.95:
             return False
         self._last[plugin] = wall
         return True

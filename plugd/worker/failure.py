@@ -31,7 +31,18 @@ class Failure(Exception):  # noqa: N818 - a fact about the plugin, not an error 
 
     def as_dict(self) -> dict[str, Any]:
         """Return the failure as the wire has it."""
-        return {"code": self.code, "message": self.message, "data": self.data}
+        return {"code": self.code, "message": _encodable(self.message), "data": _encodable(self.data)}
+
+
+def _encodable(value: Any) -> Any:
+    """Escape what UTF-8 cannot carry: Python's stand-ins for the bytes of a file name that are no text."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {key: _encodable(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_encodable(each) for each in value]
+    return value
 
 
 def invalid(path: str, faults: Iterable[Fault]) -> Failure:

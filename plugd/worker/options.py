@@ -55,12 +55,15 @@ def options_schema(cls: type[Plugin]) -> dict[str, Any] | None:
         return None
     types, defaults = _fields(declared)
     properties = {}
+    definitions: dict[str, Any] = {}
     for name, kind in types.items():
         schema = _schema(kind)
+        definitions |= schema.pop("$defs", {})  # "$ref" points there from the root
         if name in defaults:
-            schema["default"] = msgspec.to_builtins(defaults[name])
+            schema["default"] = plain(defaults[name])
         properties[name] = schema
     return {
+        **({"$defs": definitions} if definitions else {}),
         "type": "object",
         "properties": properties,
         "required": [name for name in types if name not in defaults],
@@ -84,9 +87,10 @@ def convert_setting(cls: type[Plugin], name: str, declared: setting[Any], value:
             REQUEST_INVALID,
             f"setting {name!r}: {result!r} is none of {', '.join(map(repr, declared.choices))}",
         )
-    if declared.minimum is not None and result < declared.minimum:
+    # A NaN is neither: what is not within the bounds is outside.
+    if declared.minimum is not None and not result >= declared.minimum:
         raise Failure(REQUEST_INVALID, f"setting {name!r}: {result!r} is below {declared.minimum}")
-    if declared.maximum is not None and result > declared.maximum:
+    if declared.maximum is not None and not result <= declared.maximum:
         raise Failure(REQUEST_INVALID, f"setting {name!r}: {result!r} is above {declared.maximum}")
     return result
 

@@ -185,7 +185,7 @@ class PythonHost:
                 }
                 for name, declared in validation.settings_of(cls).items()
             ],
-            "options": options.plain(self._options),
+            "options": {name: options.plain(value) for name, value in self._options.items()},
             "options_schema": options.options_schema(cls),
         }
 

@@ -39,7 +39,8 @@ class SeriesTable:
         self._budget = budget
         self._index = {metric: number for number, metric in enumerate(metrics)}
         self._ids: dict[Metric, dict[tuple[Any, ...], int]] = {metric: {} for metric in self._index}
-        self._used: dict[int, int] = {}  # series id: collection it was last in
+        self._series = dict.fromkeys(self._index, 0)  # how many of each metric there are
+        self._used: dict[int, int] = {}  # series id: collection it was last in; not those of the last one
         self._next_id = 0
         self._collections = 0
         self._last_ids: array[int] = array("I")
@@ -52,6 +53,19 @@ class SeriesTable:
                 label not text or an integer, or its series is in this collection already.
         """
         collected = Collected()
+        try:
+            ids = self._take(samples, collected)
+        except BaseException:
+            self._undefine(collected)
+            raise
+        if collected.ids is not None:
+            # Those of before were in every collection until now.
+            self._used.update(dict.fromkeys(self._last_ids, self._collections))
+            self._last_ids = ids
+        self._forget_unused(collected)
+        return collected
+
+    def _take(self, samples: Iterable[Sample], collected: Collected) -> "array[int]":
         ids = array("I")
         values = array("d")
         tables = self._ids
@@ -75,40 +89,50 @@ class SeriesTable:
         if ids != self._last_ids:
             self._check_unique(ids)
             collected.ids = ids.tobytes()
-            self._last_ids = ids
-        self._forget_unused(ids, collected)
         collected.values = values.tobytes()
-        return collected
+        return ids
 
     def _define(self, metric: Metric, labels: tuple[Any, ...], collected: Collected) -> int | None:
         table = self._ids[metric]
         if len(labels) != len(metric.labels):
             raise MetricError(f"metric {metric.name!r}: {len(labels)} label values for {len(metric.labels)} labels")
-        text = [_label(metric, name, value) for name, value in zip(metric.labels, labels, strict=True)]
-        if len(table) >= self._budget:
-            collected.dropped[metric.name] = collected.dropped.get(metric.name, 0) + 1
-            return None
-        identifier = self._next_id
-        self._next_id += 1
-        table[labels] = identifier
-        collected.define.append([identifier, self._index[metric], text])
+        text = tuple([_label(metric, name, value) for name, value in zip(metric.labels, labels, strict=True)])
+        identifier = table.get(text)
+        if identifier is None:
+            if self._series[metric] >= self._budget:
+                collected.dropped[metric.name] = collected.dropped.get(metric.name, 0) + 1
+                return None
+            identifier = self._next_id
+            self._next_id += 1
+            self._series[metric] += 1
+            table[text] = identifier
+            collected.define.append([identifier, self._index[metric], text])
+        table[labels] = identifier  # What the plugin writes as cpu=0 and as cpu="0" is one series.
         return identifier
 
-    def _forget_unused(self, ids: "array[int]", collected: Collected) -> None:
+    def _forget_unused(self, collected: Collected) -> None:
         """Once in a while, let go of the series that have not been emitted for long."""
         self._collections += 1
-        if collected.ids is not None or self._collections % FORGET_AFTER == 0:
-            self._used.update(dict.fromkeys(ids, self._collections))
         if self._collections % FORGET_AFTER:
             return
+        self._used.update(dict.fromkeys(self._last_ids, self._collections))
         old = {number for number, used in self._used.items() if used <= self._collections - FORGET_AFTER}
         if old:
-            for table in self._ids.values():
-                for labels in [labels for labels, number in table.items() if number in old]:
-                    del table[labels]
-            for number in old:
-                del self._used[number]
+            self._delete(old)
             collected.forget = sorted(old)
+
+    def _undefine(self, collected: Collected) -> None:
+        """Take the new series of a failed collection back: the daemon is not told of them."""
+        if collected.define:
+            self._delete({identifier for identifier, _, _ in collected.define})
+
+    def _delete(self, numbers: set[int]) -> None:
+        for metric, table in self._ids.items():
+            for labels in [labels for labels, number in table.items() if number in numbers]:
+                del table[labels]
+            self._series[metric] = len(set(table.values()))
+        for number in numbers:
+            self._used.pop(number, None)
 
     def _check_unique(self, ids: "array[int]") -> None:
         seen: set[int] = set()
@@ -148,12 +172,16 @@ def _number(metric: Metric, value: object) -> float:
 
 def _label(metric: Metric, name: str, value: object) -> str:
     if isinstance(value, str):
-        return value
+        # A file's name whose bytes are no text has stand-ins for them that UTF-8 cannot carry.
+        return value if value.isascii() else value.encode(errors="backslashreplace").decode()
     if isinstance(value, int):
         return str(value)
     raise MetricError(f"metric {metric.name!r}: label {name!r} is {_brief(value)}, neither text nor an integer")
 
 
 def _brief(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - the object may be the plugin's own; an integer may have too many digits
+        text = f"a {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "..."

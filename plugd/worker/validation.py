@@ -1,7 +1,6 @@
 """Is this file a plugin? Every fault of it at once, with its line, before anything of it runs for real."""
 
 import inspect
-import math
 import re
 from collections.abc import Iterator
 from types import ModuleType
@@ -91,12 +90,12 @@ def _attribute_faults(cls: type[Plugin]) -> Iterator[tuple[str, str]]:
         yield "api", f"written for api {cls.api}; this plugd speaks api {API_VERSION}"
     if not isinstance(cls.version, str) or not VERSION.match(cls.version):
         yield "version", f'version must be text such as "1.2", not {cls.version!r}'
+    low, high = INTERVAL_RANGE
     if not _is_interval(cls.interval):
-        low, high = INTERVAL_RANGE
         yield "interval", f"interval must be {low} to {high:.0f} seconds, not {cls.interval!r}"
     if cls.timeout is not None and not _is_interval(cls.timeout):
-        yield "timeout", f"timeout must be a number of seconds above 0, not {cls.timeout!r}"
-    if isinstance(cls.requires, str) or not all(isinstance(name, str) for name in cls.requires):
+        yield "timeout", f"timeout must be None, or {low} to {high:.0f} seconds, not {cls.timeout!r}"
+    if not isinstance(cls.requires, (tuple, list)) or not all(isinstance(name, str) for name in cls.requires):
         yield "requires", 'requires must be a sequence of names: requires = ("cpu",)'
     else:
         for requirement in cls.requires:
@@ -110,7 +109,7 @@ def _attribute_faults(cls: type[Plugin]) -> Iterator[tuple[str, str]]:
 def _is_interval(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    return math.isfinite(value) and INTERVAL_RANGE[0] <= value <= INTERVAL_RANGE[1]
+    return INTERVAL_RANGE[0] <= value <= INTERVAL_RANGE[1]
 
 
 def _metric_faults(cls: type[Plugin]) -> Iterator[tuple[str, str]]:
@@ -138,7 +137,7 @@ def _metric_faults(cls: type[Plugin]) -> Iterator[tuple[str, str]]:
                     attribute,
                     f'{where}: label {parameter!r} is no Python word: labels={{"word": "{parameter}"}}',
                 )
-        if len(set(metric.labels)) != len(metric.labels):
+        if any(label in metric.labels[:number] for number, label in enumerate(metric.labels)):
             yield attribute, f"{where}: a label is declared twice"
 
 

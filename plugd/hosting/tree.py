@@ -1,0 +1,92 @@
+"""A worker and all that it has started: found in /proc, stopped and killed as a whole.
+
+Each worker is a child subreaper: what it starts stays below it, however often it forks and whatever session it
+makes. What outlives its worker becomes a child of the daemon, which is a subreaper too, and is killed there.
+"""
+
+import os
+import signal
+from collections.abc import Iterable
+
+from plugd.hosting.cost import Cost, cost_of
+
+ROUNDS = 16  # of looking for children that were forked while the others were being stopped
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the children of all threads of a process: /proc/PID/task/TID/children, proc(5)."""
+    children: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                children += map(int, file.read().split())
+    except (FileNotFoundError, ProcessLookupError):
+        pass  # It, or one of its threads, has ended since.
+    return children
+
+
+def descendants_of(pid: int) -> list[int]:
+    """Return the children, their children and so on, parents before their children."""
+    found: list[int] = []
+    waiting = children_of(pid)
+    while waiting:
+        found += waiting
+        waiting = [child for parent in waiting for child in children_of(parent)]
+    return found
+
+
+def cost_of_tree(pid: int) -> Cost:
+    """Return the cost of a process and its descendants; what they have in common is counted for each."""
+    costs = [cost_of(each) for each in (pid, *descendants_of(pid))]
+    return Cost(sum(cost.cpu_seconds for cost in costs), sum(cost.memory_bytes for cost in costs))
+
+
+def kill_tree(pid: int, pidfd: int) -> None:
+    """Kill a child of this process with all its descendants; returns at once, and they are not reaped.
+
+    They are stopped first: while one of them runs, it may fork faster than it is found.
+    """
+    if not _signal(pidfd, signal.SIGSTOP):
+        return
+    seen: set[int] = set()
+    for _ in range(ROUNDS):
+        fresh = [child for child in descendants_of(pid) if child not in seen]
+        if not fresh:
+            break
+        seen.update(fresh)
+        _kill(fresh, signal.SIGSTOP)
+    _kill(seen, signal.SIGKILL)
+    _signal(pidfd, signal.SIGKILL)
+
+
+def kill_strays(known: Iterable[int]) -> int:
+    """Kill and reap the children of this process that nobody knows: left behind by workers that are gone.
+
+    Returns: how many there still are; a process that was killed may take a moment to end.
+    """
+    left = 0
+    for pid in set(children_of(os.getpid())).difference(known):
+        _kill(descendants_of(pid), signal.SIGKILL)
+        _kill([pid], signal.SIGKILL)
+        try:
+            reaped, _ = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            continue  # It has become somebody else's.
+        left += not reaped
+    return left
+
+
+def _kill(pids: Iterable[int], number: int) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except (ProcessLookupError, PermissionError):
+            pass  # It has ended; or it has more rights than the daemon, which then can do nothing.
+
+
+def _signal(pidfd: int, number: int) -> bool:
+    try:
+        signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        return False
+    return True
