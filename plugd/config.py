@@ -39,7 +39,11 @@ __all__ = [
     "LogFormat",
     "LogLevel",
     "PluginConfig",
+    "PluginLimitsConfig",
     "SamplingConfig",
+    "SandboxConfig",
+    "WorkerLimitsConfig",
+    "WorkersConfig",
     "load",
     "merge",
     "parse",
@@ -48,7 +52,13 @@ __all__ = [
 
 SOCKET_PATH_BYTES = 107  # sun_path holds 108 with its closing zero: unix(7)
 
+ENVIRONMENT_BYTES = 16 * 1024  # of one plugin's variables; they go to the forkserver in one packet
+SANDBOX_PATHS = 64  # each list; the same packet
+
 _NESTING = 24  # levels of tables and arrays in a plugin's options; a message to a worker holds 32
+_LAST_UID = 2**32 - 2  # the one after it means "no change": setresuid(2)
+_USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _PLUGIN_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}(@[a-z0-9_.-]{1,64})?")
 
 
@@ -85,6 +95,54 @@ def read_path(value: object, *, longest: int = 4095) -> str:
     return value
 
 
+def read_absolute(value: object) -> str:
+    """Return an absolute path: a worker has no home.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    path = read_path(value, longest=255)
+    if not path.startswith("/"):
+        raise ValueError(f"expected an absolute path, got {shown(value)}")
+    return path
+
+
+def read_user(value: object) -> str | int:
+    """Return ``"auto"``, a user's name, or a user's number.
+
+    Raises:
+        ValueError: it is something else. Whether there is such a user is seen when the worker starts.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LAST_UID:
+        return value or "root"
+    if not isinstance(value, str) or not _USER_NAME.fullmatch(value):
+        raise ValueError(f"expected a user's name or number, or 'auto', got {shown(value)}")
+    return value
+
+
+def read_environment(value: object) -> dict[str, str]:
+    """Return variables for a plugin's environment.
+
+    Raises:
+        ValueError: they are no table of text, or too much, or a name cannot be one of a variable.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a table of text, got {shown(value)}")
+    for name, text in value.items():
+        if not _VARIABLE.fullmatch(name):
+            raise ValueError(f"{name!r} is no name of a variable: letters, digits and '_'")
+        if name.startswith("PYTHON"):
+            raise ValueError(f"{name}: Python is started already, and without such variables")
+        if not isinstance(text, str):
+            raise ValueError(f"{name}: expected text, got {shown(text)}")
+        if "\0" in text:
+            raise ValueError(f"{name}: a variable has no NUL characters")
+    size_bytes = sum(len(name.encode()) + len(text.encode()) for name, text in value.items())
+    if size_bytes > ENVIRONMENT_BYTES:
+        raise ValueError(f"{size_bytes} bytes; at most {ENVIRONMENT_BYTES} are possible")
+    return value
+
+
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 LogFormat = Literal["auto", "text", "json", "journal"]
 Interval = Annotated[float, Reads(partial(parse_duration, minimum=0.01, maximum=86400.0))]
@@ -93,7 +151,14 @@ Patience = Annotated[float, Reads(partial(parse_duration, minimum=0.1, maximum=3
 FrameSize = Annotated[int, Reads(partial(parse_size, minimum=1024, maximum=16 * 1024**2))]
 Path = Annotated[str, Reads(read_path)]
 SocketPath = Annotated[str, Reads(partial(read_path, longest=SOCKET_PATH_BYTES))]
+AbsolutePath = Annotated[str, Reads(read_absolute)]
 Mode = Annotated[int, Reads(read_mode)]
+User = Annotated[str | int, Reads(read_user)]
+Variables = Annotated[dict[str, str], Reads(read_environment)]
+MemorySize = Annotated[int, Reads(partial(parse_size, minimum=16 * 1024**2, maximum=2**46))]
+CpuShare = Annotated[float, msgspec.Meta(ge=0.01, le=1024)]
+OpenFiles = Annotated[int, msgspec.Meta(ge=16, le=1_000_000)]
+Samples = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 Name = Annotated[str, msgspec.Meta(min_length=1)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Depth = Annotated[int, msgspec.Meta(ge=4, le=256)]
@@ -154,8 +219,54 @@ class SamplingConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     points: Count = 60
     """Latest points kept of every series."""
-    series_per_plugin: Count = 10_000
-    """Series of one plugin, beyond which new ones are dropped and counted."""
+
+
+class WorkerLimitsConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[limits]``: what one plugin may take, for all that have no such key of their own."""
+
+    memory: MemorySize = 256 * 1024**2
+    """Bytes that a worker may have resident with all that it starts, and may allocate itself."""
+    cpu: CpuShare = 0.5
+    """Share of one core outside of the daemon's requests."""
+    open_files: OpenFiles = 256
+    """Open descriptors of a process."""
+    processes: Count = 64
+    """Processes and threads of the plugin."""
+    samples: Samples = 100_000
+    """Samples of one collection, beyond which the rest is dropped and counted."""
+    series: Samples = 10_000
+    """Series of one metric, beyond which new ones are dropped and counted."""
+    output_lines: Count = 20
+    """Lines a second that are logged of what a plugin prints; the rest is counted."""
+
+
+class PluginLimitsConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[plugins.NAME.limits]``: the keys of ``[limits]``, for one plugin; None: as there."""
+
+    memory: MemorySize | None = None
+    cpu: CpuShare | None = None
+    open_files: OpenFiles | None = None
+    processes: Count | None = None
+    samples: Samples | None = None
+    series: Samples | None = None
+    output_lines: Count | None = None
+
+
+class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[plugins.NAME.sandbox]``: which files a plugin may reach, beyond what its user may: landlock(7)."""
+
+    enabled: bool = True
+    write: tuple[AbsolutePath, ...] = ()
+    """Files, and directories with all below them, that may be written; without them: none."""
+    read: tuple[AbsolutePath, ...] | None = None
+    """What may be read besides what Python itself needs; None: everything."""
+
+
+class WorkersConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[workers]``: how plugins run that say nothing else."""
+
+    user: User = "auto"
+    """The user; ``auto``: one of its own for each plugin if the daemon is root, otherwise the daemon's."""
 
 
 class PluginConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,6 +283,12 @@ class PluginConfig(msgspec.Struct, frozen=True, kw_only=True):
     """For the plugin's ``Options`` class, which checks them; every value can go over the wire."""
     settings: dict[str, Any] = {}
     """First values of the plugin's settings, as ``plugctl set`` would set them."""
+    user: User | None = None
+    """Who the plugin runs as; None: that of ``[workers]``."""
+    environment: Variables = {}
+    """Variables of its environment, which has nothing of the daemon's."""
+    limits: PluginLimitsConfig = PluginLimitsConfig()
+    sandbox: SandboxConfig = SandboxConfig()
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,6 +302,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     log: LogConfig = LogConfig()
     defaults: DefaultsConfig = DefaultsConfig()
     sampling: SamplingConfig = SamplingConfig()
+    limits: WorkerLimitsConfig = WorkerLimitsConfig()
+    workers: WorkersConfig = WorkersConfig()
     plugins: dict[str, PluginConfig] = {}
 
 

@@ -82,6 +82,14 @@ class Plugin:
     def load_state(self, state: Any) -> None:
         """Take what the last generation saved; called after :meth:`start`, if it saved something."""
 
+    if TYPE_CHECKING:
+
+        def reconfigure(self) -> None:
+            """Take the new ``self.options`` without a new generation; what it raises leaves the old ones in force.
+
+            A plugin need not have it: other options are then a reload like any other.
+            """
+
 
 def command(function: F) -> F:
     """Mark a method as a command: ``plugctl call NAME METHOD ARG...``.

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from plugd.catalog.spec import PluginSpec
 from plugd.errors import PLUGIN_INVALID, CommandError
 from plugd.hosting.collection import Collection, MetricDeclaration, SeriesIndex
@@ -25,6 +27,7 @@ class Description:
     timeout: float | None
     requires: tuple[str, ...]
     metrics: tuple[MetricDeclaration, ...]
+    reconfigurable: bool  # whether it takes other options while it runs
 
 
 class Generation:
@@ -77,6 +80,22 @@ class Generation:
         reply = await self.worker.call("collect", params, timeout)
         return self._index.collection(reply, asked, (time.time(), time.monotonic()))
 
+    def can_reconfigure(self, spec: PluginSpec) -> bool:
+        """Whether the plugin takes this spec as it runs: its options are all that is new."""
+        if not self.description.reconfigurable or self.spec.config.options == spec.config.options:
+            return False
+        config = msgspec.structs.replace(self.spec.config, options=spec.config.options)
+        return config == spec.config and self.spec.sha256 == spec.sha256
+
+    async def reconfigure(self, spec: PluginSpec) -> None:
+        """Have the plugin take other options.
+
+        Raises:
+            CommandError: they are invalid, or the plugin refuses them; the old ones stay in force.
+        """
+        await self.worker.call("reconfigure", {"options": spec.config.options}, LOAD_TIMEOUT)
+        self.spec = spec
+
     async def save_state(self) -> Any:
         """Return what the next generation shall know, or None."""
         return await self.worker.call("save_state", {}, STATE_TIMEOUT)
@@ -110,6 +129,7 @@ def _description(reply: Any) -> Description:
                 )
                 for metric in reply["metrics"]
             ),
+            reconfigurable=bool(reply["reconfigurable"]),
         )
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise CommandError(PLUGIN_INVALID, f"load gave a malformed answer: {error!r:.200}") from error

@@ -1,25 +1,21 @@
 """The life of one plugin: start, ticks, reload, pause, failure and restart, stop. One state machine."""
 
 import asyncio
-import functools
 import time
-from collections import deque
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import structlog
 
-from plugd.catalog.graph import name_of
 from plugd.catalog.spec import PluginSpec
-from plugd.errors import PLUGIN_CRASHED, PLUGIN_INVALID, REQUEST_INVALID, CommandError
+from plugd.errors import PLUGIN_INVALID, PLUGIN_TIMEOUT, REQUEST_INVALID, CommandError
 from plugd.hosting.backoff import Backoff
 from plugd.hosting.collection import Collection
 from plugd.hosting.environment import Environment, Tick
 from plugd.hosting.events import Actor
-from plugd.hosting.forkserver import ForkServerError
 from plugd.hosting.generation import Generation
-from plugd.hosting.watch import UsageJudge
+from plugd.hosting.launcher import Launcher
+from plugd.hosting.record import Counters, Failure
 from plugd.hosting.worker import Worker
 
 log = structlog.get_logger()
@@ -27,36 +23,16 @@ log = structlog.get_logger()
 STARTING, RUNNING, BACKOFF, PAUSED = "starting", "running", "backoff", "paused"
 QUARANTINED, FAILED, STOPPING = "quarantined", "failed", "stopping"
 
-DURATIONS_KEPT = 256  # collections, for the percentiles
 BREACHES_ALLOWED = 3  # collections in a row that break the plugin's own declarations
-PROBE_TIMEOUT = 10.0  # seconds for a first collection where no timeout is set: it may have much to open
+PROBATION = 3  # collections in which a new generation may not fail, or the old one comes back
 
 
-@dataclass(slots=True)
-class Counters:
-    """What a plugin has done since it was loaded; durations in seconds."""
+class Retired(NamedTuple):
+    """The generation before, as long as it may have to come back: its code is kept here, not on disk."""
 
-    collects: int = 0  # collections that were complete
-    failures: int = 0  # collections that were not
-    timeouts: int = 0  # of those, for want of time
-    skipped: int = 0  # ticks without a collection
-    restarts: int = 0
-    dropped: int = 0  # samples over the budget of their metric
-    late_max: float = 0.0
-    duration_last: float | None = None
-    durations: deque[float] = field(default_factory=lambda: deque(maxlen=DURATIONS_KEPT))
-    ended_cpu_seconds: float = 0.0  # of workers that are gone
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """The last thing that went wrong."""
-
-    time: float  # Unix seconds
-    message: str
-    traceback: str | None = None
-    exit: str | None = None
-    output: tuple[str, ...] = ()
+    spec: PluginSpec
+    number: int
+    state: Any
 
 
 class Supervisor:
@@ -79,6 +55,7 @@ class Supervisor:
         self.settings: dict[str, Any] = {}  # as set by clients, for every generation to come
         self.next_retry: float | None = None  # Unix seconds
         self._environment = environment
+        self._launcher = Launcher(environment)
         self._lock = anyio.Lock()
         self._backoff = Backoff(environment.backoff)
         self._loop = asyncio.get_running_loop()
@@ -86,7 +63,9 @@ class Supervisor:
         self._collecting = False
         self._collected = anyio.Event()
         self._breaches = 0
-        self._handing_over = False
+        self._probation = 0
+        self._retired: Retired | None = None
+        self._holding = False  # ticks, until the next generation is in force
         self._held_tick: Tick | None = None
         self._log = log.bind(plugin=self.name)
 
@@ -118,59 +97,60 @@ class Supervisor:
     # What is done with it
 
     async def load(self, cause: str, actor: Actor | None = None) -> None:
-        """Start the first generation, or try again after a failure.
+        """Start the first generation.
 
         Raises:
             CommandError: why it does not run; it is then ``failed``, or tried again later.
         """
         async with self._lock:
-            self._cancel_timer()
             self.number += 1
             self._record("", STARTING, cause, actor)
             await self._start(cause, actor)
 
     async def reload(self, spec: PluginSpec, cause: str, actor: Actor | None = None) -> None:
-        """Swap to a new generation: proven beside the old one, which goes on if anything fails.
+        """Swap to a new generation, proven beside the old one; or start one where there is none.
+
+        Other options alone are given to a plugin that has ``reconfigure`` in place.
 
         Raises:
             CommandError: why the old generation is still in force.
         """
         async with self._lock:
             if self.current is None:
-                self.spec = spec
                 self._cancel_timer()
-                self.number += 1
                 self._backoff.forgive()
+                self._release_tick()
+                self._retired = None
+                self.spec = spec
+                self.number += 1
                 self._change(STARTING, cause, actor)
                 await self._start(cause, actor)
                 return
-            generation, _ = await self._prove(spec, self.number + 1)
-            old = await self._hand_over(generation)
-            self.spec = spec
-            self.number = generation.number
-            self._breaches = 0
-            self._backoff.forgive()
-            if self.state == PAUSED:
-                self._record(PAUSED, PAUSED, cause, actor)
-            else:
-                self._cancel_timer()  # Of a restart, if the old one died meanwhile.
-                self._change(RUNNING, cause, actor)
-                self._schedule()
-            self._release_tick()
-            if old is not None:
-                await old.close()
+            try:
+                if self.current.can_reconfigure(spec):
+                    await self.current.reconfigure(spec)
+                    self.spec = spec
+                    self._record(self.state, self.state, f"{cause}: options applied in place", actor)
+                    self._schedule()
+                else:
+                    await self._swap(spec, cause, actor)
+            except CommandError as error:
+                self._note(error)
+                kept = f"reload failed, generation {self.number} stays: {error.message}"
+                self._record(self.state, self.state, kept, actor)
+                raise
 
     def reschedule(self, spec: PluginSpec, cause: str, actor: Actor | None = None) -> None:
         """Take another interval, timeout or offset; code and options are the same."""
         self.spec = spec
         self._record(self.state, self.state, cause, actor)
-        if self.state == RUNNING:
-            self._schedule()
+        self._schedule()
 
     async def stop(self, cause: str, actor: Actor | None = None) -> None:
         """End the plugin and leave nothing of it."""
         async with self._lock:
             self._cancel_timer()
+            self._retired = None
             self._environment.ticker.remove(self.name)
             self._change(STOPPING, cause, actor)
             if self.current is not None:
@@ -213,7 +193,7 @@ class Supervisor:
         Raises:
             CommandError: what is wrong with it.
         """
-        generation, collection = await self._prove(self.spec, 0)
+        generation, collection = await self._launcher.prove(self.spec, 0, {}, self._handle_exit)
         await generation.close()
         return collection
 
@@ -229,14 +209,12 @@ class Supervisor:
 
     def tick(self, tick: Tick) -> None:
         """Collect now, or count the tick as skipped when the last collection is not done."""
-        self.counters.skipped += tick.skipped
-        self.counters.late_max = max(self.counters.late_max, tick.late)
-        if self.state != RUNNING or self.current is None:
-            return
-        if self._handing_over:
-            if self._held_tick is not None:
-                self.counters.skipped += 1
+        self.counters.count_tick(tick)
+        if self._holding:
+            self.counters.skipped += self._held_tick is not None
             self._held_tick = tick
+        elif self.state != RUNNING or self.current is None:
+            return
         elif self._collecting:
             self.counters.skipped += 1
         else:
@@ -244,97 +222,92 @@ class Supervisor:
             self._collected = anyio.Event()
             self._environment.start(self._collect, self.current)
 
-    # How it starts
+    # How a generation comes into force
 
     async def _start(self, cause: str, actor: Actor | None) -> None:
-        """Prove a generation where there is none, and put it in force."""
+        """Prove a generation where there is none; its first collection is kept."""
         try:
-            generation, collection = await self._prove(self.spec, self.number)
+            generation, collection = await self._launcher.prove(
+                self.spec, self.number, self.settings, self._handle_exit
+            )
         except CommandError as error:
             self._failed_to_start(error)
             raise
-        self.current = generation
-        self._breaches = 0
+        self._adopt(generation, cause, actor)
         self._complete(collection)
-        self._change(RUNNING, cause, actor)
-        self._backoff.behave(self._loop.time())
-        self._schedule()
 
-    async def _prove(self, spec: PluginSpec, number: int) -> tuple[Generation, Collection]:
-        """Load, validate, start and collect once, in a worker of its own.
+    async def _swap(self, spec: PluginSpec, cause: str, actor: Actor | None) -> None:
+        """Prove a generation beside the one in force, and put it in its place at a tick boundary.
 
-        Raises:
-            CommandError: at what it failed, and why; nothing of it is left.
+        A tick that falls into the handover is held, and is the new generation's first. The proof is collected
+        before the state is handed over, and is not kept: a plugin that counts its collections counts none twice.
         """
-        if spec.fault is not None:
-            where = f"{spec.path}: " if spec.path else ""
-            raise CommandError(PLUGIN_INVALID, f"{where}{spec.fault}", {"path": spec.path})
-        generation = Generation(spec, number)
-        spawn = functools.partial(self._spawn, generation)
-        startlog = self._environment.startlog
-        await anyio.to_thread.run_sync(startlog.begin, self.name)
-        try:
-            await generation.open(spawn, self.settings, self._environment.series_per_metric)
-            try:
-                timeout = spec.config.timeout or generation.description.timeout or PROBE_TIMEOUT
-                return generation, await generation.collect(timeout, self._inputs(generation))
-            except BaseException:
-                await generation.close()
-                raise
-        except CommandError as error:
-            worker: Worker | None = getattr(generation, "worker", None)
-            if worker is not None:
-                error.data.setdefault("output", list(worker.last_output))
-            raise
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(startlog.end, self.name)
-
-    async def _spawn(self, generation: Generation, on_define: Any) -> Worker:
-        try:
-            spawned = await self._environment.forkserver.spawn(self.name)
-        except ForkServerError as error:
-            raise CommandError(PLUGIN_CRASHED, f"cannot fork a worker: {error}") from error
-        bound = self._log.bind(generation=generation.number, pid=spawned.pid)
-        return Worker(
-            spawned,
-            self._environment.watch,
-            UsageJudge(self._environment.usage(generation.spec)),
-            on_line=lambda stream, line: bound.info("plugin_output", stream=stream, line=line),
-            on_suppressed=lambda lines: bound.warning("plugin_output_suppressed", lines=lines),
-            on_define=on_define,
-            on_exit=functools.partial(self._handle_exit, generation),
-        )
-
-    async def _hand_over(self, generation: Generation) -> Generation | None:
-        """Put a proven generation in the place of the one in force; return that.
-
-        A tick that falls into these milliseconds is held, and is the new generation's first. The proof was
-        collected before the state comes, so that a plugin which counts its collections counts none twice.
-        """
-        self._handing_over = True
+        generation, _ = await self._launcher.prove(spec, self.number + 1, self.settings, self._handle_exit)
+        self._holding = True
         try:
             if self._collecting:
                 await self._collected.wait()
             old = self.current
-            if old is not None:
-                try:
-                    state = await old.save_state()
-                except CommandError as error:
-                    # A plugin whose save_state is broken must not be kept from the edit that mends it.
-                    self._log.warning("state_lost", reason=error.message)
-                    state = None
-                if state is not None:
-                    await generation.load_state(state)
-            old, self.current = self.current, generation
-            return old
+            state = await self._saved_state(old)
+            if state is not None:
+                await generation.load_state(state)
         except BaseException:
             self._release_tick()
             await generation.close()
             raise
+        old = self.current
+        if old is not None:
+            self._retired = Retired(old.spec, old.number, state)
+            self._probation = PROBATION
+        self.spec = spec
+        self.number = generation.number
+        self._cancel_restart()
+        self._backoff.forgive()
+        self._adopt(generation, cause, actor)
+        self._release_tick()
+        if old is not None:
+            await old.close()
+
+    async def _restore(self, retired: Retired, cause: str) -> None:
+        """Bring back the generation before, with the state that it handed over."""
+        async with self._lock:
+            if self.state != STARTING or self.current is not None:
+                self._release_tick()
+                return  # Somebody has paused, reloaded or stopped it meanwhile.
+            try:
+                generation, _ = await self._launcher.prove(self.spec, self.number, self.settings, self._handle_exit)
+                if retired.state is not None:
+                    await generation.load_state(retired.state)
+            except CommandError as error:
+                self._environment.ticker.remove(self.name)
+                self._failed_to_start(error)
+            else:
+                self.counters.restarts += 1
+                self._adopt(generation, cause, None)
+            self._release_tick()
+
+    async def _saved_state(self, generation: Generation | None) -> Any:
+        if generation is None:
+            return None
+        try:
+            return await generation.save_state()
+        except CommandError as error:
+            # A plugin whose save_state is broken must not be kept from the edit that mends it.
+            self._log.warning("state_lost", reason=error.message)
+            return None
+
+    def _adopt(self, generation: Generation, cause: str, actor: Actor | None) -> None:
+        self.current = generation
+        self._breaches = 0
+        if self.state == PAUSED:
+            self._record(PAUSED, PAUSED, cause, actor)
+            return
+        self._change(RUNNING, cause, actor)
+        self._backoff.behave(self._loop.time())
+        self._schedule()
 
     def _release_tick(self) -> None:
-        self._handing_over = False
+        self._holding = False
         tick, self._held_tick = self._held_tick, None
         if tick is not None:
             self.tick(Tick(tick.due))
@@ -343,7 +316,7 @@ class Supervisor:
 
     async def _collect(self, generation: Generation) -> None:
         try:
-            collection = await generation.collect(self.timeout, self._inputs(generation))
+            collection = await generation.collect(self.timeout, self._launcher.inputs(generation))
         except CommandError as error:
             self._incomplete(generation, error)
         else:
@@ -354,33 +327,37 @@ class Supervisor:
             self._collected.set()
 
     def _complete(self, collection: Collection) -> None:
-        counters = self.counters
-        counters.collects += 1
-        counters.duration_last = collection.duration
-        counters.durations.append(collection.duration)
+        self.counters.count_collection(collection.duration)
         self._breaches = 0
+        if self._probation:
+            self._probation -= 1
+            if not self._probation:
+                self._retired = None
         if collection.dropped:
-            if not counters.dropped:
-                self._log.warning("series_dropped", metrics=collection.dropped)
-            counters.dropped += sum(collection.dropped.values())
+            if not self.counters.dropped:
+                self._log.warning("samples_dropped", metrics=collection.dropped)
+            self.counters.dropped += sum(collection.dropped.values())
         self._environment.sink.record(self.name, collection)
 
     def _incomplete(self, generation: Generation, error: CommandError) -> None:
         """Count a collection that failed. What becomes of a dead worker is decided when it has been reaped."""
-        counters = self.counters
-        counters.failures += 1
-        if error.code == "plugin.timeout":
-            counters.timeouts += 1
+        self.counters.failures += 1
+        self.counters.timeouts += error.code == PLUGIN_TIMEOUT
         self._note(error)
         self._log.warning("collection_failed", reason=error.message)
-        if error.code != PLUGIN_INVALID or generation is not self.current:
+        if generation is not self.current or not generation.worker.alive:
             return
-        self._breaches += 1
-        if self._breaches >= BREACHES_ALLOWED and self.state == RUNNING:
+        if self._retired is not None and self.state == RUNNING:
             self.current = None
-            self._environment.ticker.remove(self.name)
-            self._change(FAILED, error.message)
             self._environment.start(generation.close)
+            self._roll_back(error.message)
+        elif error.code == PLUGIN_INVALID:
+            self._breaches += 1
+            if self._breaches >= BREACHES_ALLOWED and self.state == RUNNING:
+                self.current = None
+                self._environment.start(generation.close)
+                self._environment.ticker.remove(self.name)
+                self._change(FAILED, error.message)
 
     def _handle_exit(self, generation: Generation, worker: Worker) -> None:
         """A worker has ended: as it was told to, or not."""
@@ -389,16 +366,26 @@ class Supervisor:
         if generation is not self.current:
             return
         self.current = None
-        self._environment.ticker.remove(self.name)
         reason = worker.kill_reason or str(worker.exit)
-        self.failure = Failure(
-            time.time(),
-            reason,
-            exit=None if worker.kill_reason else str(worker.exit),
-            output=tuple(worker.last_output),
-        )
-        if self.state == RUNNING:
+        self.failure = Failure.of(reason, {"exit": str(worker.exit), "output": list(worker.last_output)})
+        if self.state != RUNNING:
+            self._environment.ticker.remove(self.name)
+        elif self._retired is not None:
+            self._roll_back(reason)
+        else:
+            self._environment.ticker.remove(self.name)
             self._offend(reason)
+
+    def _roll_back(self, reason: str) -> None:
+        """A generation on probation has failed: ticks are held until the one before is back."""
+        retired, self._retired = self._retired, None
+        assert retired is not None
+        self._probation = 0
+        self._holding = True
+        self.spec, self.number = retired.spec, retired.number
+        cause = f"rolled back to generation {retired.number}: {reason}"
+        self._change(STARTING, cause)
+        self._environment.start(self._restore, retired, cause)
 
     def _failed_to_start(self, error: CommandError) -> None:
         self._note(error)
@@ -413,25 +400,24 @@ class Supervisor:
         self._set_timer(verdict.delay, "trying again")
 
     def _note(self, error: CommandError) -> None:
-        self.failure = Failure(
-            time.time(),
-            error.message,
-            traceback=error.data.get("traceback"),
-            exit=error.data.get("exit"),
-            output=tuple(error.data.get("output", ())),
-        )
+        self.failure = Failure.of(error.message, error.data)
 
     # What it waits for
 
     def _set_timer(self, delay: float, cause: str) -> None:
         self.next_retry = time.time() + delay
-        self._timer = self._loop.call_later(delay, lambda: self._environment.start(self._wake, cause, self.state))
+        self._timer = self._loop.call_later(delay, self._environment.start, self._wake, cause, self.state)
 
     def _cancel_timer(self) -> None:
         self.next_retry = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _cancel_restart(self) -> None:
+        """A timer that would start what runs already; that of a pause stays."""
+        if self.state != PAUSED:
+            self._cancel_timer()
 
     async def _wake(self, cause: str, state: str) -> None:
         async with self._lock:
@@ -450,13 +436,8 @@ class Supervisor:
                 pass  # It has been noted, and the next attempt is set.
 
     def _schedule(self) -> None:
-        self._environment.ticker.add(self.name, self.interval, self.offset, self.tick)
-
-    def _inputs(self, generation: Generation) -> dict[str, Any] | None:
-        if not generation.description.requires:
-            return None
-        names = [name_of(requirement) for requirement in generation.description.requires]
-        return {name: self._environment.sink.latest(name) for name in names}
+        if self.state == RUNNING:
+            self._environment.ticker.add(self.name, self.interval, self.offset, self.tick)
 
     def _change(self, state: str, cause: str, actor: Actor | None = None) -> None:
         before, self.state = self.state, state

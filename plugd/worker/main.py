@@ -48,6 +48,9 @@ class Host(Protocol):
     def load_state(self, params: dict[str, Any]) -> Any:
         """Take what the last generation saved."""
 
+    def reconfigure(self, params: dict[str, Any]) -> Any:
+        """Have the plugin take other options as it runs."""
+
     def stop(self, params: dict[str, Any]) -> Any:
         """Have the plugin close what it opened."""
 
@@ -55,7 +58,19 @@ class Host(Protocol):
         """Wait until the channel can be read; a plugin's own event loop runs meanwhile."""
 
 
-METHODS = ("load", "describe", "start", "collect", "call", "get", "set", "save_state", "load_state", "stop")
+METHODS = (
+    "load",
+    "describe",
+    "start",
+    "collect",
+    "call",
+    "get",
+    "set",
+    "save_state",
+    "load_state",
+    "reconfigure",
+    "stop",
+)
 
 
 def run(name: str, daemon_pid: int, intermediate_pid: int, descriptors: list[int]) -> None:

@@ -161,6 +161,20 @@ class PythonHost:
         """Run the plugin's ``load_state`` with ``state``."""
         self._run("load_state", self._plugin.load_state, params["state"])
 
+    def reconfigure(self, params: dict[str, Any]) -> None:
+        """Give the plugin other ``options`` as it runs; it keeps the old ones where it refuses them."""
+        cls, plugin = self._class, self._plugin
+        new, plain, faults = options.build_options(cls, params["options"])
+        if faults:
+            raise invalid(self._path, faults)
+        old, plugin.options = plugin.options, new
+        try:
+            self._run("reconfigure", plugin.reconfigure)
+        except Failure:
+            plugin.options = old
+            raise
+        self._options = plain
+
     def describe(self, params: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """Return what people want to know of the plugin: commands, settings, options and their JSON Schema."""
         cls = self._class
@@ -266,6 +280,7 @@ class PythonHost:
             "interval": float(cls.interval),
             "timeout": None if cls.timeout is None else float(cls.timeout),
             "requires": list(cls.requires),
+            "reconfigurable": callable(getattr(cls, "reconfigure", None)),
             "metrics": [
                 {
                     "name": metric.name,

@@ -94,6 +94,8 @@ class SeriesTable:
 
     def _define(self, metric: Metric, labels: tuple[Any, ...], collected: Collected) -> int | None:
         table = self._ids[metric]
+        if not isinstance(labels, tuple):
+            raise MetricError(f"metric {metric.name!r}: malformed sample")
         if len(labels) != len(metric.labels):
             raise MetricError(f"metric {metric.name!r}: {len(labels)} label values for {len(metric.labels)} labels")
         text = tuple([_label(metric, name, value) for name, value in zip(metric.labels, labels, strict=True)])

@@ -95,7 +95,9 @@ def _attribute_faults(cls: type[Plugin]) -> Iterator[tuple[str, str]]:
         yield "interval", f"interval must be {low} to {high:.0f} seconds, not {cls.interval!r}"
     if cls.timeout is not None and not _is_interval(cls.timeout):
         yield "timeout", f"timeout must be None, or {low} to {high:.0f} seconds, not {cls.timeout!r}"
-    if not isinstance(cls.requires, (tuple, list)) or not all(isinstance(name, str) for name in cls.requires):
+    if not isinstance(cls.requires, (tuple, list, set, frozenset)) or not all(
+        isinstance(name, str) for name in cls.requires
+    ):
         yield "requires", 'requires must be a sequence of names: requires = ("cpu",)'
     else:
         for requirement in cls.requires:

@@ -1,0 +1,93 @@
+"""How a generation comes to be: forked, loaded, validated, started, and proven by a first collection."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import structlog
+
+from plugd.catalog.graph import name_of
+from plugd.catalog.spec import PluginSpec
+from plugd.errors import PLUGIN_CRASHED, PLUGIN_INVALID, CommandError
+from plugd.hosting.collection import Collection
+from plugd.hosting.environment import Environment
+from plugd.hosting.forkserver import ForkServerError
+from plugd.hosting.generation import Generation
+from plugd.hosting.watch import UsageJudge
+from plugd.hosting.worker import Worker
+
+log = structlog.get_logger()
+
+PROBE_TIMEOUT = 10.0  # seconds for a first collection where no timeout is set: it may have much to open
+
+OnExit = Callable[[Generation, Worker], None]
+
+
+class Launcher:
+    """Makes generations that have shown that they work."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+
+    async def prove(
+        self, spec: PluginSpec, number: int, settings: dict[str, Any], on_exit: OnExit
+    ) -> tuple[Generation, Collection]:
+        """Load, validate, start and collect once, in a worker of its own.
+
+        Args:
+            spec: what runs.
+            number: of the generation.
+            settings: values that clients have set.
+            on_exit: is called when the worker ends, whenever that is.
+
+        Raises:
+            CommandError: at what it failed, and why; nothing of it is left.
+        """
+        if spec.fault is not None:
+            where = f"{spec.path}: " if spec.path else ""
+            raise CommandError(PLUGIN_INVALID, f"{where}{spec.fault}", {"path": spec.path})
+        generation = Generation(spec, number)
+        startlog = self._environment.startlog
+        await anyio.to_thread.run_sync(startlog.begin, spec.name)
+        try:
+            spawn = functools.partial(self._spawn, generation, on_exit)
+            await generation.open(spawn, settings, self._environment.series_per_metric)
+            try:
+                timeout = spec.config.timeout or generation.description.timeout or PROBE_TIMEOUT
+                return generation, await generation.collect(timeout, self.inputs(generation))
+            except BaseException:
+                await generation.close()
+                raise
+        except CommandError as error:
+            worker: Worker | None = getattr(generation, "worker", None)
+            if worker is not None:
+                error.data.setdefault("output", list(worker.last_output))
+            raise
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(startlog.end, spec.name)
+
+    def inputs(self, generation: Generation) -> dict[str, Any] | None:
+        """Return the latest samples of the plugins that this one requires; None where it requires none."""
+        requires = generation.description.requires
+        if not requires:
+            return None
+        return {name: self._environment.sink.latest(name) for name in map(name_of, requires)}
+
+    async def _spawn(self, generation: Generation, on_exit: OnExit, on_define: Callable[[list[Any]], None]) -> Worker:
+        spec = generation.spec
+        try:
+            spawned = await self._environment.forkserver.spawn(spec.name)
+        except ForkServerError as error:
+            raise CommandError(PLUGIN_CRASHED, f"cannot fork a worker: {error}") from error
+        bound = log.bind(plugin=spec.name, generation=generation.number, pid=spawned.pid)
+        return Worker(
+            spawned,
+            self._environment.watch,
+            UsageJudge(self._environment.usage(spec)),
+            on_line=lambda stream, line: bound.info("plugin_output", stream=stream, line=line),
+            on_suppressed=lambda lines: bound.warning("plugin_output_suppressed", lines=lines),
+            on_define=on_define,
+            on_exit=functools.partial(on_exit, generation),
+        )

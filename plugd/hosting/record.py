@@ -1,0 +1,64 @@
+"""What a plugin has done, and what last went wrong with it."""
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from plugd.hosting.environment import Tick
+
+DURATIONS_KEPT = 256  # collections, for the percentiles
+LATE = 0.01  # seconds by which a tick is called late
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a plugin has done since it was loaded; durations in seconds."""
+
+    collects: int = 0  # collections that were complete
+    failures: int = 0  # collections that were not
+    timeouts: int = 0  # of those, for want of time
+    skipped: int = 0  # ticks without a collection
+    late: int = 0  # ticks that came more than 10 ms late
+    late_max: float = 0.0
+    restarts: int = 0
+    dropped: int = 0  # samples over a limit
+    duration_last: float | None = None
+    durations: deque[float] = field(default_factory=lambda: deque(maxlen=DURATIONS_KEPT))
+    ended_cpu_seconds: float = 0.0  # of workers that are gone
+
+    def count_tick(self, tick: Tick) -> None:
+        """Count what came with a tick: its lateness, and those that were lost before it."""
+        self.skipped += tick.skipped
+        self.late += tick.late > LATE
+        self.late_max = max(self.late_max, tick.late)
+
+    def count_collection(self, duration: float) -> None:
+        """Count a complete collection."""
+        self.collects += 1
+        self.duration_last = duration
+        self.durations.append(duration)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The last thing that went wrong; ``output`` is what the plugin had printed last."""
+
+    time: float  # Unix seconds
+    message: str
+    traceback: str | None = None
+    exit: str | None = None
+    output: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, message: str, data: Mapping[str, Any]) -> "Failure":
+        """Return the failure that an error tells of; its data came from a worker, and may be anything."""
+        trace, ended, output = data.get("traceback"), data.get("exit"), data.get("output")
+        return cls(
+            time.time(),
+            message,
+            trace if isinstance(trace, str) else None,
+            ended if isinstance(ended, str) else None,
+            tuple(map(str, output)) if isinstance(output, (list, tuple)) else (),
+        )
