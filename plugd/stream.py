@@ -6,6 +6,7 @@ requests a second.
 """
 
 import asyncio
+import select
 import socket
 from collections.abc import Callable
 
@@ -25,6 +26,8 @@ class FrameStream:
         on_message: is called with each message; MessageErrors go to ``on_error``.
         on_error: is called with what the peer got wrong; a FrameError is the last thing that is read.
         on_close: is called once, with the reason, when the peer is gone or :meth:`close` is called.
+        on_eof: is called when the peer sends no more but still reads, as at the end of a pipe into socat; whether
+            there is something left to send it. Without it the stream is closed.
         on_drain: is called when a peer that had fallen behind has taken all that was queued.
         queue_bytes: when more than this waits to be sent, nothing more is read until it has been.
         partial_timeout: seconds between the first byte of a frame and its last; None: as long as it takes.
@@ -39,6 +42,7 @@ class FrameStream:
         on_error: Callable[[FrameError | MessageError], None],
         on_close: Callable[[str], None],
         on_drain: Callable[[], None] | None = None,
+        on_eof: Callable[[], bool] | None = None,
         queue_bytes: int = 256 * 1024,
         partial_timeout: float | None = None,
     ) -> None:
@@ -49,6 +53,8 @@ class FrameStream:
         self._on_error = on_error
         self._on_close = on_close
         self._on_drain = on_drain
+        self._on_eof = on_eof
+        self._eof = False
         self._queue_bytes = queue_bytes
         self._partial_timeout = partial_timeout
         self._partial_timer: asyncio.TimerHandle | None = None
@@ -105,10 +111,17 @@ class FrameStream:
             self.close(f"cannot receive: {error.strerror}")
             return
         if not data:
-            self.close("closed by the peer")
+            self._handle_eof()
             return
         self._decoder.feed(data)
         self._take_turn()
+
+    def _handle_eof(self) -> None:
+        if self._on_eof is None or _hung_up(self._socket) or not self._on_eof():
+            self.close("closed by the peer")
+            return
+        self._eof = True
+        self._pause_reading()
 
     def _take_turn(self) -> None:
         """Handle some of the messages that have arrived, and the rest in a later turn of the loop."""
@@ -189,7 +202,7 @@ class FrameStream:
             self.close("finished")
 
     def _resume_reading(self) -> None:
-        if not self._reading and not self.closed:
+        if not self._reading and not self.closed and not self._eof:
             self._reading = True
             self._loop.add_reader(self._socket, self._handle_readable)
 
@@ -197,3 +210,10 @@ class FrameStream:
         if self._reading:
             self._reading = False
             self._loop.remove_reader(self._socket)
+
+
+def _hung_up(sock: socket.socket) -> bool:
+    """Whether the peer has closed its socket, and not only the one direction: poll(2), POLLHUP."""
+    poll = select.poll()
+    poll.register(sock, 0)
+    return any(events & select.POLLHUP for _, events in poll.poll(0))

@@ -1,10 +1,9 @@
 """One client's connection: its requests, its subscriptions, its end."""
 
-import inspect
 import itertools
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
@@ -54,6 +53,7 @@ class Session:
         self._tasks = tasks
         self._on_end = on_end
         self._in_flight: dict[int, anyio.CancelScope] = {}
+        self._eof = False
         self._maximum = limits.requests_in_flight
         self._queue = limits.queue
         self._subscriptions: dict[int, Subscription] = {}
@@ -66,6 +66,7 @@ class Session:
             on_error=self._handle_error,
             on_close=self._handle_close,
             on_drain=self._handle_drain,
+            on_eof=self._handle_eof,
             partial_timeout=limits.partial_request,
         )
 
@@ -127,7 +128,7 @@ class Session:
                     {"role": str(self.role), "needed": str(command.role)},
                 )
             result = command.handler(self, convert_parameters(command, message.params))
-            if inspect.isawaitable(result):
+            if isinstance(result, Coroutine):
                 self._begin(message.id, command, result)
                 return
             answer = encode_response(message.id, None, result)
@@ -138,18 +139,17 @@ class Session:
             answer = self._internal(message.id, message.method)
         self._stream.send(answer)
 
-    def _begin(self, identifier: int, command: Command, work: Awaitable[Any]) -> None:
+    def _begin(self, identifier: int, command: Command, work: Coroutine[Any, Any, Any]) -> None:
         """Have a request that takes time run beside the others."""
         if len(self._in_flight) >= self._maximum or identifier in self._in_flight:
-            if inspect.iscoroutine(work):
-                work.close()
+            work.close()
             if identifier in self._in_flight:
                 raise CommandError(REQUEST_INVALID, f"request id {identifier} is still in flight")
             raise CommandError(BUSY, f"{self._maximum} requests are in flight, which is the most")
         self._in_flight[identifier] = anyio.CancelScope(shield=command.lasting)
         self._tasks.start_soon(self._finish, identifier, command, work)
 
-    async def _finish(self, identifier: int, command: Command, work: Awaitable[Any]) -> None:
+    async def _finish(self, identifier: int, command: Command, work: Coroutine[Any, Any, Any]) -> None:
         started = time.monotonic()
         outcome = "cancelled"
         answer = encode_response(identifier, CommandError(BUSY, f"{command.name} was cancelled").as_dict(), None)
@@ -168,6 +168,8 @@ class Session:
         duration = round(time.monotonic() - started, 4)
         self._log.info("command_finished", method=command.name, outcome=outcome, duration_seconds=duration)
         self._stream.send(answer)
+        if self._eof and not self._has_more():
+            self._stream.finish("all that was asked for is answered")
 
     def _encode_error(self, identifier: int, error: CommandError) -> bytes:
         try:
@@ -189,6 +191,14 @@ class Session:
     def _handle_drain(self) -> None:
         for subscription in list(self._subscriptions.values()):
             subscription.drain()
+
+    def _handle_eof(self) -> bool:
+        """The client asks nothing more, and may still wait for answers and samples."""
+        self._eof = True
+        return self._has_more()
+
+    def _has_more(self) -> bool:
+        return bool(self._in_flight or self._subscriptions)
 
     def _handle_error(self, error: FrameError | MessageError) -> None:
         """Answer what is no request; after a FrameError the stream ends by itself."""

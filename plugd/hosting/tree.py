@@ -13,13 +13,18 @@ from plugd.hosting.cost import Cost, cost_of
 ROUNDS = 16  # of looking for children that were forked while the others were being stopped
 
 
-def children_of(pid: int) -> list[int]:
-    """Return the children of all threads of a process: /proc/PID/task/TID/children, proc(5)."""
+def children_of(pid: int, threads: int = 0) -> list[int]:
+    """Return the children of all threads of a process: /proc/PID/task/TID/children, proc(5).
+
+    Args:
+        pid: of the process.
+        threads: how many it has; with 1, the only one needs not be looked for.
+    """
     children: list[int] = []
     try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
-                children += map(int, file.read().split())
+        for thread in (pid,) if threads == 1 else os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:
+                children += map(int, file.readall().split())
     except (FileNotFoundError, ProcessLookupError):
         pass  # It, or one of its threads, has ended since.
     return children
@@ -37,8 +42,11 @@ def descendants_of(pid: int) -> list[int]:
 
 def cost_of_tree(pid: int) -> Cost:
     """Return the cost of a process and its descendants; what they have in common is counted for each."""
-    costs = [cost_of(each) for each in (pid, *descendants_of(pid))]
-    return Cost(sum(cost.cpu_seconds for cost in costs), sum(cost.memory_bytes for cost in costs))
+    total = cost_of(pid)
+    for child in children_of(pid, total.threads):
+        cost = cost_of_tree(child)
+        total = Cost(total.cpu_seconds + cost.cpu_seconds, total.memory_bytes + cost.memory_bytes, total.threads)
+    return total
 
 
 def kill_tree(pid: int, pidfd: int) -> None:
