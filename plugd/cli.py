@@ -7,6 +7,7 @@ import sys
 from typing import NoReturn, get_args
 
 from plugd import __version__
+from plugd.catalog.lock import read_lock
 from plugd.config import ConfigError, LogFormat, LogLevel
 from plugd.log import escape
 from plugd.settings import Flags, Settings, resolve
@@ -47,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         settings = resolve(_flags(options), dict(os.environ), os.geteuid())
+        if settings.lock is not None:
+            read_lock(settings.lock)
     except ConfigError as error:
         for fault in error.faults:
             _print(str(fault), _STDERR)
@@ -86,6 +89,11 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         help="directory of plugins, instead of all others; may be repeated, and the first that has a plugin wins",
     )
+    parser.add_argument(
+        "--lock",
+        metavar="FILE",
+        help="run only the plugins in this output of `plugctl list --json`, with the same sha256",
+    )
     parser.add_argument("--socket", metavar="PATH", help="control socket")
     parser.add_argument("--state-dir", metavar="DIR", help="directory of what outlives the daemon")
     parser.add_argument("--log-level", metavar="LEVEL", choices=get_args(LogLevel), help=", ".join(get_args(LogLevel)))
@@ -104,6 +112,7 @@ def _flags(options: argparse.Namespace) -> Flags:
     return Flags(
         config=options.config,
         plugin_dirs=None if options.plugin_dir is None else tuple(options.plugin_dir),
+        lock=options.lock,
         socket=options.socket,
         state_dir=options.state_dir,
         log_level=options.log_level,

@@ -40,6 +40,7 @@ __all__ = [
     "LogLevel",
     "PluginConfig",
     "PluginLimitsConfig",
+    "RestartConfig",
     "SamplingConfig",
     "SandboxConfig",
     "WorkerLimitsConfig",
@@ -53,7 +54,8 @@ __all__ = [
 SOCKET_PATH_BYTES = 107  # sun_path holds 108 with its closing zero: unix(7)
 
 ENVIRONMENT_BYTES = 16 * 1024  # of one plugin's variables; they go to the forkserver in one packet
-SANDBOX_PATHS = 64  # each list; the same packet
+SANDBOX_PATHS = 64  # in each list; the same packet
+SANDBOX_PATH_BYTES = 255
 
 _NESTING = 24  # levels of tables and arrays in a plugin's options; a message to a worker holds 32
 _LAST_UID = 2**32 - 2  # the one after it means "no change": setresuid(2)
@@ -95,16 +97,21 @@ def read_path(value: object, *, longest: int = 4095) -> str:
     return value
 
 
-def read_absolute(value: object) -> str:
-    """Return an absolute path: a worker has no home.
+def read_paths(value: object) -> tuple[str, ...]:
+    """Return absolute paths: a worker has no home.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: they are something else, or too many.
     """
-    path = read_path(value, longest=255)
-    if not path.startswith("/"):
-        raise ValueError(f"expected an absolute path, got {shown(value)}")
-    return path
+    if not isinstance(value, list):
+        raise ValueError(f"expected an array, got {shown(value)}")  # noqa: TRY004 - as every reader
+    if len(value) > SANDBOX_PATHS:
+        raise ValueError(f"{len(value)} paths; at most {SANDBOX_PATHS} are possible")
+    paths = tuple([read_path(path, longest=SANDBOX_PATH_BYTES) for path in value])
+    for path in paths:
+        if not path.startswith("/"):
+            raise ValueError(f"expected an absolute path, got {shown(path)}")
+    return paths
 
 
 def read_user(value: object) -> str | int:
@@ -127,14 +134,14 @@ def read_environment(value: object) -> dict[str, str]:
         ValueError: they are no table of text, or too much, or a name cannot be one of a variable.
     """
     if not isinstance(value, dict):
-        raise ValueError(f"expected a table of text, got {shown(value)}")
+        raise ValueError(f"expected a table of text, got {shown(value)}")  # noqa: TRY004
     for name, text in value.items():
         if not _VARIABLE.fullmatch(name):
             raise ValueError(f"{name!r} is no name of a variable: letters, digits and '_'")
         if name.startswith("PYTHON"):
             raise ValueError(f"{name}: Python is started already, and without such variables")
         if not isinstance(text, str):
-            raise ValueError(f"{name}: expected text, got {shown(text)}")
+            raise ValueError(f"{name}: expected text, got {shown(text)}")  # noqa: TRY004
         if "\0" in text:
             raise ValueError(f"{name}: a variable has no NUL characters")
     size_bytes = sum(len(name.encode()) + len(text.encode()) for name, text in value.items())
@@ -151,7 +158,7 @@ Patience = Annotated[float, Reads(partial(parse_duration, minimum=0.1, maximum=3
 FrameSize = Annotated[int, Reads(partial(parse_size, minimum=1024, maximum=16 * 1024**2))]
 Path = Annotated[str, Reads(read_path)]
 SocketPath = Annotated[str, Reads(partial(read_path, longest=SOCKET_PATH_BYTES))]
-AbsolutePath = Annotated[str, Reads(read_absolute)]
+Paths = Annotated[tuple[str, ...], Reads(read_paths)]
 Mode = Annotated[int, Reads(read_mode)]
 User = Annotated[str | int, Reads(read_user)]
 Variables = Annotated[dict[str, str], Reads(read_environment)]
@@ -232,7 +239,7 @@ class WorkerLimitsConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Open descriptors of a process."""
     processes: Count = 64
     """Processes and threads of the plugin."""
-    samples: Samples = 100_000
+    samples: Samples = 20_000
     """Samples of one collection, beyond which the rest is dropped and counted."""
     series: Samples = 10_000
     """Series of one metric, beyond which new ones are dropped and counted."""
@@ -256,9 +263,9 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True):
     """``[plugins.NAME.sandbox]``: which files a plugin may reach, beyond what its user may: landlock(7)."""
 
     enabled: bool = True
-    write: tuple[AbsolutePath, ...] = ()
+    write: Paths = ()
     """Files, and directories with all below them, that may be written; without them: none."""
-    read: tuple[AbsolutePath, ...] | None = None
+    read: Paths | None = None
     """What may be read besides what Python itself needs; None: everything."""
 
 
@@ -267,6 +274,21 @@ class WorkersConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     user: User = "auto"
     """The user; ``auto``: one of its own for each plugin if the daemon is root, otherwise the daemon's."""
+
+
+class RestartConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[restart]``: when a plugin that crashed, or overran its deadline, is started again; durations in seconds."""
+
+    delay: Patience = 2.0
+    """Before the first attempt; each further one waits twice as long."""
+    delay_max: Interval = 300.0
+    settled: Interval = 60.0
+    """Of good behaviour, after which the next failure is the first again."""
+    failures: Annotated[int, msgspec.Meta(ge=2, le=100)] = 5
+    """Within the window: quarantine."""
+    window: Interval = 600.0
+    quarantine: Interval = 3600.0
+    """Until the next attempt of a plugin in quarantine."""
 
 
 class PluginConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -296,6 +318,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     plugin_dirs: tuple[Path, ...] | None = None
     """Directories searched for plugins; of two plugins with one name the first is taken."""
+    lock: Path | None = None
+    """File with the sha256 of every plugin that may run, as ``plugctl list --json`` prints it; None: no such list."""
     socket: SocketPath | None = None
     state_dir: Path | None = None
     control: ControlConfig = ControlConfig()
@@ -304,6 +328,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     sampling: SamplingConfig = SamplingConfig()
     limits: WorkerLimitsConfig = WorkerLimitsConfig()
     workers: WorkersConfig = WorkersConfig()
+    restart: RestartConfig = RestartConfig()
     plugins: dict[str, PluginConfig] = {}
 
 

@@ -12,7 +12,8 @@ import structlog
 
 from plugd import __version__, systemd
 from plugd.catalog.discovery import Found, discover
-from plugd.config import ConfigError
+from plugd.catalog.lock import read_lock
+from plugd.config import ConfigError, RestartConfig
 from plugd.control.access import AccessPolicy
 from plugd.control.context import Context
 from plugd.control.listener import SocketError, SocketInUse, listening_socket
@@ -77,10 +78,9 @@ class Daemon:
                 events=events,
                 watch=watch,
                 startlog=startlog,
-                backoff=BackoffPolicy(),
+                backoff=_backoff(self._settings.config.restart),
                 default_interval=self._settings.config.defaults.interval,
                 default_timeout=self._settings.config.defaults.timeout,
-                series_per_metric=sampling.series_per_plugin,
             )
             registry = Registry(environment, self._discover)
             self._context = Context(
@@ -152,20 +152,45 @@ class Daemon:
 
     async def _reload_settings(self) -> None:
         try:
-            settings = await anyio.to_thread.run_sync(self._settings.reload_config)
+            settings = await anyio.to_thread.run_sync(self._read_settings)
         except ConfigError as error:
-            raise CommandError(
-                CONFIG_INVALID,
-                "cannot reload: the configuration is invalid, and the old one stays in force: "
-                + "; ".join(map(str, error.faults)),
-                {"faults": [str(fault) for fault in error.faults]},
+            raise _invalid(
+                "cannot reload: the configuration is invalid, and the old one stays in force", error
             ) from error
         self._settings = self._context.settings = settings
         self._context.policy = _policy(settings)
         configure(settings.config.log.level, settings.config.log.format, self._ring)
 
+    def _read_settings(self) -> Settings:
+        settings = self._settings.reload_config()
+        if settings.lock is not None:
+            read_lock(settings.lock)
+        return settings
+
     def _discover(self) -> Found:
-        return discover(self._settings.plugin_dirs, self._settings.config.plugins)
+        config = self._settings.config
+        try:
+            lock = read_lock(self._settings.lock) if self._settings.lock is not None else None
+        except ConfigError as error:
+            raise _invalid("cannot tell which plugins may run: the lock is invalid", error) from error
+        found = discover(self._settings.plugin_dirs, config.plugins, lock)
+        return found._replace(specs={name: spec.with_defaults(config) for name, spec in found.specs.items()})
+
+
+def _invalid(what: str, error: ConfigError) -> CommandError:
+    faults = [str(fault) for fault in error.faults]
+    return CommandError(CONFIG_INVALID, f"{what}: {'; '.join(faults)}", {"faults": faults})
+
+
+def _backoff(restart: RestartConfig) -> BackoffPolicy:
+    return BackoffPolicy(
+        first=restart.delay,
+        cap=restart.delay_max,
+        settled=restart.settled,
+        offences=restart.failures,
+        window=restart.window,
+        quarantine=restart.quarantine,
+    )
 
 
 def _policy(settings: Settings) -> AccessPolicy:

@@ -41,10 +41,13 @@ def defaults(environ: Mapping[str, str], uid: int) -> Defaults:
 
 
 def shipped_plugins() -> str:
-    """Return the directory of the plugins that come with plugd: in the package, or beside it in the sources."""
-    package = os.path.dirname(os.path.abspath(__file__))
+    """Return the directory of the plugins that come with plugd: in the package, or beside it in the sources.
+
+    Its real path: no plugin is loaded by way of a symbolic link, and an installation may well be behind one.
+    """
+    package = os.path.dirname(os.path.realpath(__file__))
     shipped = os.path.join(package, "shipped")
-    return shipped if os.path.isdir(shipped) else os.path.join(os.path.dirname(package), "plugins")
+    return os.path.realpath(shipped if os.path.isdir(shipped) else os.path.join(os.path.dirname(package), "plugins"))
 
 
 def home(environ: Mapping[str, str], uid: int) -> str:

@@ -15,6 +15,7 @@ line of its docstring the description::
                 yield self.average(value, window=window)
 """
 
+from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
@@ -59,6 +60,9 @@ class Plugin:
     options: Any
     """An instance of the nested ``Options``, filled from ``[plugins.NAME.options]`` before ``__init__`` runs."""
 
+    pushed: deque[Sample]
+    """What :meth:`push` has taken since the last collection."""
+
     inputs: Mapping[str, Any]
     """The latest samples of each required plugin: ``{plugin: [{name, labels, value, time}]}``."""
 
@@ -75,6 +79,10 @@ class Plugin:
         """
         raise NotImplementedError
 
+    def push(self, *samples: Sample) -> None:
+        """Hand over samples from ``async def run``, at any time: the next collection has the latest of each series."""
+        self.pushed.extend(samples)
+
     def save_state(self) -> Any:
         """Return what the next generation shall know, at a reload: any msgpack-able value, or None."""
         return None
@@ -82,13 +90,13 @@ class Plugin:
     def load_state(self, state: Any) -> None:
         """Take what the last generation saved; called after :meth:`start`, if it saved something."""
 
-    if TYPE_CHECKING:
+    if TYPE_CHECKING:  # A plugin need not have these: without the second, other options are a reload like any other.
+
+        async def run(self) -> None:
+            """Run from :meth:`start` to the end, beside collections: yield samples, or :meth:`push` them."""
 
         def reconfigure(self) -> None:
-            """Take the new ``self.options`` without a new generation; what it raises leaves the old ones in force.
-
-            A plugin need not have it: other options are then a reload like any other.
-            """
+            """Take the new ``self.options`` without a new generation; what it raises leaves the old ones in force."""
 
 
 def command(function: F) -> F:

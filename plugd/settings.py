@@ -15,6 +15,7 @@ class Flags(NamedTuple):
 
     config: str | None = None
     plugin_dirs: tuple[str, ...] | None = None
+    lock: str | None = None
     socket: str | None = None
     state_dir: str | None = None
     log_level: LogLevel | None = None
@@ -30,6 +31,9 @@ class Settings(NamedTuple):
     plugin_dirs: tuple[str, ...]
     socket: str
     state_dir: str
+
+    lock: str | None
+    """The file that says which plugins may run; None: no such file."""
 
     config_path: str | None
     """The main configuration file; None if there is no such file."""
@@ -71,6 +75,7 @@ def resolve(flags: Flags, environ: Mapping[str, str], uid: int) -> Settings:
         plugin_dirs=_plugin_dirs(config, usual, home(environ, uid)),
         socket=_expand(config.socket, home(environ, uid)) or usual.socket,
         state_dir=_expand(config.state_dir, home(environ, uid)) or usual.state_dir,
+        lock=_expand(config.lock, home(environ, uid)),
         config_path=loaded.path if loaded.path in loaded.files else None,
         config_files=loaded.files,
         flags=flags,
@@ -91,6 +96,7 @@ def _absolute(flags: Flags) -> Flags:
     return flags._replace(
         config=None if flags.config is None else os.path.abspath(flags.config),
         plugin_dirs=None if flags.plugin_dirs is None else tuple(map(os.path.abspath, flags.plugin_dirs)),
+        lock=None if flags.lock is None else os.path.abspath(flags.lock),
         socket=None if flags.socket is None else os.path.abspath(flags.socket),
         state_dir=None if flags.state_dir is None else os.path.abspath(flags.state_dir),
     )
@@ -113,6 +119,7 @@ def _with_flags(config: Config, flags: Flags) -> Config:
     return msgspec.structs.replace(
         config,
         plugin_dirs=config.plugin_dirs if flags.plugin_dirs is None else flags.plugin_dirs,
+        lock=flags.lock or config.lock,
         socket=flags.socket or config.socket,
         state_dir=flags.state_dir or config.state_dir,
         log=log,

@@ -69,7 +69,10 @@ class Plugd(Plugin):
         """What costs more to know."""
 
         pss: bool = False
-        """Whether to read smaps_rollup, for which the kernel walks every page of every process."""
+        """Whether to read smaps_rollup, for which the kernel walks every page of every process.
+
+        Of other processes than its own this plugin sees it only without a sandbox, and as the daemon's user.
+        """
 
     def start(self) -> None:
         """Find the daemon, and the way in which this kernel tells children."""

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plugd.catalog.spec import PluginSpec
 from plugd.config import Config, ConfigError, PluginConfig, load, merge, parse, validate
 from plugd.paths import defaults, shipped_plugins
 from plugd.settings import Flags, resolve
@@ -157,6 +158,23 @@ def test_an_unknown_key_is_a_fault_with_a_suggestion(text: str, fault: str) -> N
         ("[control.limits]\ndepth = 1000", "$.control.limits.depth"),
         ("[sampling]\npoints = 1.5", "$.sampling.points"),
         ("[sampling]\npoints = true", "$.sampling.points"),
+        ("[limits]\nmemory = '1MiB'", "$.limits.memory"),
+        ("[limits]\ncpu = 0", "$.limits.cpu"),
+        ("[limits]\nopen_files = 3", "$.limits.open_files"),
+        ("[limits]\nsamples = 100_001", "$.limits.samples"),
+        ("[workers]\nuser = ''", "$.workers.user"),
+        ("[workers]\nuser = true", "$.workers.user"),
+        ("[workers]\nuser = 4294967295", "$.workers.user"),
+        ("plugins.cpu.user = 'no one'", "$.plugins.cpu.user"),
+        ("plugins.cpu.limits.series = 0", "$.plugins.cpu.limits.series"),
+        ("plugins.cpu.environment.A = 1", "$.plugins.cpu.environment"),
+        ("plugins.cpu.environment.'A=' = '1'", "$.plugins.cpu.environment"),
+        ("plugins.cpu.environment.PYTHONPATH = '/x'", "$.plugins.cpu.environment"),
+        (f"plugins.cpu.environment.A = '{'x' * 20_000}'", "$.plugins.cpu.environment"),
+        ("plugins.cpu.sandbox.write = '/a'", "$.plugins.cpu.sandbox.write"),
+        ("plugins.cpu.sandbox.write = ['~/a']", "$.plugins.cpu.sandbox.write"),
+        ("plugins.cpu.sandbox.read = ['/a', 'b']", "$.plugins.cpu.sandbox.read"),
+        (f"plugins.cpu.sandbox.read = {['/a'] * 65}", "$.plugins.cpu.sandbox.read"),
         (f"plugins.cpu.options.a = {'[' * 30}{']' * 30}", f"$.plugins.cpu.options.a{'[0]' * 21}"),
     ],
 )
@@ -165,6 +183,47 @@ def test_a_wrong_value_is_a_fault_at_its_key(text: str, key: str) -> None:
     with pytest.raises(ConfigError) as caught:
         config_of(text)
     assert [fault.key for fault in caught.value.faults] == [key]
+
+
+def test_a_plugin_has_the_limits_of_all_where_it_has_none_of_its_own() -> None:
+    """The two tables are put together key by key, and so is the user."""
+    config = config_of(
+        """
+        limits = { memory = "512MiB", processes = 10 }
+        workers.user = "nobody"
+        [plugins.a]
+        limits = { memory = "1GiB" }
+        [plugins.b]
+        user = 0
+        """
+    )
+    specs = {
+        name: PluginSpec(name, "python", "", b"", "", config.plugins[name]).with_defaults(config) for name in ("a", "b")
+    }
+    assert (specs["a"].limits.memory, specs["a"].limits.processes, specs["a"].limits.open_files) == (2**30, 10, 256)
+    assert specs["b"].limits == config.limits
+    assert (specs["a"].user, specs["b"].user) == ("nobody", "root")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "plugins.a.limits.cpu = 1.0",
+        "plugins.a.user = 'nobody'",
+        "plugins.a.environment.A = 'b'",
+        "plugins.a.sandbox.enabled = false",
+        "limits.open_files = 20",
+        "workers.user = 'nobody'",
+    ],
+)
+def test_other_bounds_need_another_worker(text: str) -> None:
+    """A worker cannot leave its bounds: a change of them is a reload, and not only another schedule."""
+    before, after = config_of("[plugins.a]"), config_of("[plugins.a]", text)
+    old, new = (
+        PluginSpec("a", "python", "", b"", "", config.plugins["a"]).with_defaults(config) for config in (before, after)
+    )
+    assert not new.same_code(old)
+    assert new.same_code(new)
 
 
 @pytest.mark.parametrize("name", ["cpu", "a", "disk_io", "net-2.x", "disk@data", "check@8.8.8.8", "a" * 64])
@@ -239,10 +298,16 @@ def test_what_the_example_comments_out_is_valid() -> None:
     config = config_of(text)
     assert config.control.limits == Config().control.limits
     assert (config.log, config.sampling) == (Config().log, Config().sampling)
-    assert set(config.plugins) == {"cpu", "load", "disk@data"}
+    assert (config.limits, config.workers) == (Config().limits, Config().workers)
+    assert config.restart == Config().restart
+    assert set(config.plugins) == {"cpu", "load", "backup", "disk@data"}
     uncommented = {line.split(" = ")[0] for line in text.splitlines() if re.match(r"[a-z_]+ = ", line)}
-    for kind in (Config(), Config().control, Config().control.limits, Config().log, Config().sampling, PluginConfig()):
-        tables = {"control", "log", "defaults", "sampling", "plugins", "limits"}
+    kinds = (
+        Config(), Config().control, Config().control.limits, Config().log, Config().sampling, Config().limits,
+        Config().workers, Config().restart, PluginConfig(),
+    )  # fmt: skip
+    for kind in kinds:
+        tables = {"control", "log", "defaults", "sampling", "plugins", "limits", "workers", "restart"}
         assert set(kind.__struct_fields__) - tables <= uncommented
 
 

@@ -1,9 +1,11 @@
 """What there is to know of a plugin before anything of it runs."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from plugd.config import PluginConfig
+import msgspec
+
+from plugd.config import Config, PluginConfig, WorkerLimitsConfig
 
 Kind = Literal["python", "native", "command"]
 
@@ -20,6 +22,8 @@ class PluginSpec:
         sha256: of those bytes, in hexadecimal.
         config: its table of the configuration.
         fault: why it may not run, or None.
+        limits: what it may take: its own table and the one for all, put together.
+        user: who it runs as: its own word or the one for all.
     """
 
     name: str
@@ -29,12 +33,30 @@ class PluginSpec:
     sha256: str
     config: PluginConfig
     fault: str | None = None
+    limits: WorkerLimitsConfig = field(default_factory=WorkerLimitsConfig)
+    user: str | int = "auto"
+
+    def with_defaults(self, config: Config) -> "PluginSpec":
+        """Return it with what the configuration says for all plugins, where it has no word of its own."""
+        own = {key: value for key, value in msgspec.structs.asdict(self.config.limits).items() if value is not None}
+        limits = msgspec.structs.replace(config.limits, **own)
+        return replace(self, limits=limits, user=config.workers.user if self.config.user is None else self.config.user)
 
     def same_code(self, other: "PluginSpec") -> bool:
-        """Whether both would run the same bytes with the same options."""
+        """Whether both would run the same bytes with the same options, confined in the same way."""
         return (
             self.sha256 == other.sha256
             and self.fault == other.fault
             and self.config.options == other.config.options
             and self.config.settings == other.config.settings
+            and self.same_confinement(other)
+        )
+
+    def same_confinement(self, other: "PluginSpec") -> bool:
+        """Whether both would run within the same bounds; a worker cannot be given wider ones."""
+        return (
+            self.limits == other.limits
+            and self.user == other.user
+            and self.config.environment == other.config.environment
+            and self.config.sandbox == other.config.sandbox
         )

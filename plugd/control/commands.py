@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgpack
 import msgspec
 
 from plugd import __version__
@@ -175,7 +176,7 @@ async def handle_load(session: "Session", params: p.Load) -> dict[str, Any]:
 
 
 async def handle_unload(session: "Session", params: p.Unload) -> dict[str, Any]:
-    return await session.context.registry.unload(params.names, session.actor)
+    return await session.context.registry.unload(params.names, session.actor, cascade=params.cascade)
 
 
 async def handle_reload(session: "Session", params: p.Reload) -> dict[str, Any]:
@@ -255,10 +256,35 @@ def convert_parameters(command: Command, params: list[Any]) -> p.Parameters:
     given = params[0] if params else {}
     if type(given) is not dict:
         raise CommandError(REQUEST_INVALID, f"cannot {command.name}: params are [] or [{{name: value}}]")
+    for name, value in given.items():
+        if _has_extension(value):
+            what = f"cannot {command.name}: a msgpack extension type is nothing that a parameter takes - at `$.{name}`"
+            raise CommandError(REQUEST_INVALID, what)
     try:
         return msgspec.convert(given, command.parameters)
     except (msgspec.ValidationError, TypeError, ValueError) as error:
-        raise CommandError(REQUEST_INVALID, f"cannot {command.name}: {error}") from error
+        try:
+            return msgspec.convert(_as_text(given), command.parameters)
+        except (msgspec.ValidationError, TypeError, ValueError):
+            raise CommandError(REQUEST_INVALID, f"cannot {command.name}: {error}") from error
+
+
+def _has_extension(value: Any) -> bool:
+    """Whether there is an extension type or timestamp in it; the decoder has bounded how deep it is."""
+    if isinstance(value, dict):
+        return any(_has_extension(item) for item in value.values())
+    if type(value) is list:
+        return any(map(_has_extension, value))
+    return isinstance(value, (msgpack.ExtType, msgpack.Timestamp))
+
+
+def _as_text(value: Any) -> Any:
+    """The value with bin as text where it is some: so do the libraries of languages that have but one of the two."""
+    if isinstance(value, dict):
+        return {_as_text(key): _as_text(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_text(item) for item in value]
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _schema(kind: type[p.Parameters]) -> dict[str, Any]:

@@ -72,6 +72,8 @@ def _bound(path: str, mode: int, group: str | None) -> socket.socket:
         os.rename(temporary, path)
     except BaseException:
         listener.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
         raise
     return listener
 

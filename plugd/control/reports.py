@@ -102,6 +102,7 @@ def describe(supervisor: Supervisor, details: Any, values: Any) -> dict[str, Any
     }
     report |= {"timeout": supervisor.timeout, "offset": supervisor.offset}
     description = supervisor.current.description if supervisor.current else None
+    report["unconfined"] = list(description.unconfined) if description else []
     report["requires"] = list(description.requires) if description else []
     report["metrics"] = [metric._asdict() for metric in description.metrics] if description else []
     try:
@@ -146,6 +147,10 @@ def summary(supervisor: Supervisor, now: float) -> str:
             text = f"{name} is running: {counters.collects} collections, {counters.failures} failures."
             if supervisor.failure:
                 text += f" Last failure: {supervisor.failure.message}"
+            if counters.dropped:
+                text += f" {counters.dropped} samples over a limit were dropped"
+                labels = ", ".join(f"label {label} of {metric}" for metric, label in supervisor.exploding.items())
+                text += f": too many values of {labels}." if labels else "."
             return text
         case "paused":
             return f"{name} is {cause}." + (f" It goes on by itself{wait}." if wait else "")

@@ -1,6 +1,7 @@
 """One client's connection: its requests, its subscriptions, its end."""
 
 import itertools
+import os
 import socket
 import time
 from collections.abc import Callable, Coroutine
@@ -10,12 +11,13 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from plugd.control.access import Peer
+from plugd.control.access import Peer, Role
 from plugd.control.commands import COMMANDS, Command, convert_parameters
 from plugd.control.context import Context
 from plugd.control.parameters import Subscribe
 from plugd.errors import AUTH_DENIED, BUSY, INTERNAL, REQUEST_INVALID, REQUEST_UNKNOWN_METHOD, CommandError
 from plugd.hosting.events import Actor
+from plugd.hosting.tree import descends_from
 from plugd.rpc.codec import FrameError, Limits, MessageError, encode_response
 from plugd.rpc.message import Message, Request
 from plugd.sampling.subscription import Subscription
@@ -46,7 +48,7 @@ class Session:
         limits = context.settings.config.control.limits
         self.number = next(_numbers)
         self.peer = peer
-        self.role = context.policy.role_of(peer)
+        self.role = _role_of(peer, context)
         self.actor = Actor(peer.uid, peer.pid)
         self.context = context
         self.client: str | None = None
@@ -219,3 +221,11 @@ class Session:
                 scope.cancel()
         self._log.debug("session_ended", reason=reason)
         self._on_end(self)
+
+
+def _role_of(peer: Peer, context: Context) -> Role:
+    """The role of a peer; a plugin has no more than to read, though it may run as the daemon's own user."""
+    role = context.policy.role_of(peer)
+    if role > Role.READ and descends_from(peer.pid, os.getpid()):
+        return Role.READ
+    return role

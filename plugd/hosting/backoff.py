@@ -57,7 +57,8 @@ class Backoff:
         if len(self._offences) == policy.offences and now - self._offences[0] <= policy.window:
             self.forgive()
             return Verdict(policy.quarantine, quarantined=True)
-        delay = min(policy.first * policy.factor ** (self._consecutive - 1), policy.cap)
+        doublings = min(self._consecutive - 1, 64)  # beyond it the power is no number any more
+        delay = min(policy.first * policy.factor**doublings, policy.cap)
         spread = self._random.uniform(1 - policy.jitter, 1 + policy.jitter)
         return Verdict(min(delay * spread, policy.cap), quarantined=False)
 

@@ -2,12 +2,12 @@
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from plugd.errors import PLUGIN_INVALID, CommandError
 
-MAXIMUM_SERIES = 100_000  # of one plugin, whatever its worker says
 LABEL_CHARACTERS = 1024
 CLOCK_TOLERANCE = 1.0  # seconds
 
@@ -40,13 +40,20 @@ class Collection(NamedTuple):
     time: float  # Unix seconds, of its start
     monotonic: float  # seconds of CLOCK_MONOTONIC, of its start
     duration: float  # seconds
-    dropped: dict[str, int]  # samples over the budget, by metric
+    dropped: dict[str, int]  # samples over a limit, by metric
+    exploding: Mapping[str, str] = MappingProxyType({})  # of these metrics: the label with the most values
 
 
 class SeriesIndex:
-    """The ids that a worker has given to its series."""
+    """The ids that a worker has given to its series.
 
-    def __init__(self, metrics: Sequence[MetricDeclaration]) -> None:
+    Args:
+        metrics: what the plugin declares.
+        maximum: how many series it may have in all, whatever its worker says.
+    """
+
+    def __init__(self, metrics: Sequence[MetricDeclaration], maximum: int = 40_000) -> None:
+        self._maximum = maximum
         self._metrics = metrics
         self._keys: dict[int, SeriesKey] = {}
         self._current: Sequence[SeriesKey] = ()
@@ -66,8 +73,8 @@ class SeriesIndex:
             if not all(isinstance(value, str) for value in labels):
                 raise ValueError("a label's value is text")
             self._keys[identifier] = SeriesKey(metric, tuple(value[:LABEL_CHARACTERS] for value in labels))
-        if len(self._keys) > MAXIMUM_SERIES:
-            raise ValueError(f"more than {MAXIMUM_SERIES} series")
+        if len(self._keys) > self._maximum:
+            raise ValueError(f"more than {self._maximum} series")
 
     def collection(self, reply: Any, asked: tuple[float, float], answered: tuple[float, float]) -> Collection:
         """Return what the answer to ``collect`` says.
@@ -101,8 +108,9 @@ class SeriesIndex:
                 asked[1] if monotonic is None else monotonic,
                 answered[1] - asked[1],
                 {str(name): int(count) for name, count in reply["dropped"].items()},
+                {str(name): str(label) for name, label in reply.get("exploding", {}).items()},
             )
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise CommandError(PLUGIN_INVALID, f"collect gave a malformed answer: {error!r:.200}") from error
 
 

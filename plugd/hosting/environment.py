@@ -7,13 +7,12 @@ from typing import Any, Protocol
 import structlog
 from anyio.abc import TaskGroup
 
-from plugd.catalog.spec import PluginSpec
 from plugd.hosting.backoff import BackoffPolicy
 from plugd.hosting.collection import Collection
 from plugd.hosting.events import EventLog
 from plugd.hosting.forkserver import ForkServer
 from plugd.hosting.startlog import StartLog
-from plugd.hosting.watch import UsageLimits, Watch
+from plugd.hosting.watch import Watch
 
 log = structlog.get_logger()
 
@@ -21,8 +20,8 @@ log = structlog.get_logger()
 class Sink(Protocol):
     """Where samples go."""
 
-    def record(self, plugin: str, collection: Collection) -> None:
-        """Take the samples of one collection."""
+    async def record(self, plugin: str, collection: Collection) -> None:
+        """Take the samples of one collection; many of them in slices, between which others have their turn."""
 
     def remove(self, plugin: str) -> None:
         """Forget all series of a plugin."""
@@ -56,6 +55,17 @@ class Tick:
     skipped: int = 0
 
 
+class Require(Protocol):
+    """Who holds a plugin back until what it requires is running."""
+
+    async def __call__(self, name: str, requires: tuple[str, ...]) -> None:
+        """Return when all of it is running; raise CommandError, ``plugin.invalid``, where it will not be."""
+
+
+async def _require_nothing(name: str, requires: tuple[str, ...]) -> None:
+    """Where a plugin is alone, as in a test, nobody asks."""
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
     """The parts that all supervisors share."""
@@ -70,8 +80,7 @@ class Environment:
     backoff: BackoffPolicy
     default_interval: float | None = None  # seconds; for plugins that the configuration says nothing of
     default_timeout: float | None = None
-    series_per_metric: int = 10_000
-    usage: Callable[[PluginSpec], UsageLimits] = lambda _spec: UsageLimits()
+    require: Require = _require_nothing
 
     def start(self, function: Callable[..., Awaitable[None]], *args: Any) -> None:
         """Run something in the background; what it raises is logged, and is nothing to the others."""

@@ -6,19 +6,20 @@ import signal
 import socket
 import sys
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import anyio
 import msgpack
 import structlog
 
+from plugd.hosting.confinement import forkserver_environment
 from plugd.prctl import PR_SET_CHILD_SUBREAPER, prctl
 
 log = structlog.get_logger()
 
 SPAWN_TIMEOUT = 5.0  # seconds; a fork takes a few milliseconds, the first one waits for the imports
 ATTEMPTS = 2  # the second with a new forkserver
-PACKET_BYTES = 4096
+PACKET_BYTES = 64 * 1024
 SETTLED = 2.0  # seconds; one that dies sooner has something wrong with it, and is started again more slowly
 
 
@@ -68,8 +69,8 @@ class ForkServer:
         if self._restart is not None:
             self._restart.cancel()
 
-    async def spawn(self, name: str) -> Spawned:
-        """Fork a worker for the plugin ``name``.
+    async def spawn(self, name: str, rules: dict[str, Any]) -> Spawned:
+        """Fork a worker for the plugin ``name``, which confines itself to ``rules`` before it does anything else.
 
         Raises:
             ForkServerError: there are no processes, descriptors or memory for it; the message says which.
@@ -78,7 +79,7 @@ class ForkServer:
             if self._channel is None:
                 self._start()
             try:
-                return await self._spawn(name)
+                return await self._spawn(name, rules)
             except ConnectionError as error:
                 reason = str(error)
             except TimeoutError:
@@ -94,7 +95,7 @@ class ForkServer:
         """Return the pid of the forkserver; None while a worker is being forked, and not known yet."""
         return None if self._waiting else (self.pid,)
 
-    async def _spawn(self, name: str) -> Spawned:
+    async def _spawn(self, name: str, rules: dict[str, Any]) -> Spawned:
         opened: list[int] = []  # closed in any case but success
         theirs: list[int] = []  # closed in any case
         assert self._channel is not None
@@ -113,7 +114,10 @@ class ForkServer:
             future: asyncio.Future[tuple[int, int]] = self._loop.create_future()
             self._waiting[sequence] = future
             try:
-                socket.send_fds(self._channel, [msgpack.packb([sequence, name])], theirs)
+                packet = msgpack.packb([sequence, name, rules])
+                if len(packet) > PACKET_BYTES:
+                    raise ForkServerError(f"its environment and sandbox take {len(packet)} bytes of {PACKET_BYTES}")
+                socket.send_fds(self._channel, [packet], theirs)
                 with anyio.fail_after(SPAWN_TIMEOUT):
                     pid, pidfd = await future
             finally:
@@ -139,7 +143,7 @@ class ForkServer:
             self.pid = os.posix_spawn(
                 sys.executable,
                 command,
-                os.environ,
+                forkserver_environment(os.environ),
                 file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)],
                 setsid=True,
                 setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE),

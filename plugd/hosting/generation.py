@@ -1,7 +1,8 @@
 """One generation of a plugin: one version of its code and options, in one worker."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ class Description:
     requires: tuple[str, ...]
     metrics: tuple[MetricDeclaration, ...]
     reconfigurable: bool  # whether it takes other options while it runs
+    unconfined: tuple[str, ...] = ()  # what of its confinement could not be had here, and why
 
 
 class Generation:
@@ -39,12 +41,16 @@ class Generation:
         self.loaded_at = time.time()
         self.description: Description
         self.worker: Worker
-        self._index: SeriesIndex
+        self._index = SeriesIndex(())  # until it has said what it declares
 
     async def open(
-        self, spawn: Callable[[Callable[[list[Any]], None]], Any], settings: dict[str, Any], budget: int
+        self,
+        spawn: Callable[[Callable[[list[Any]], None]], Any],
+        settings: dict[str, Any],
+        budget: int,
+        require: Callable[[str, tuple[str, ...]], Awaitable[None]],
     ) -> None:
-        """Fork the worker, load and validate the plugin, and run its ``start``.
+        """Fork the worker, load and validate the plugin, wait for what it requires, and run its ``start``.
 
         Raises:
             CommandError: why it could not be; the worker is gone then.
@@ -58,9 +64,11 @@ class Generation:
                 "options": self.spec.config.options,
                 "settings": {**self.spec.config.settings, **settings},
                 "budget": budget,
+                "samples": self.spec.limits.samples,
             }
             self.description = _description(await self.worker.call("load", params, LOAD_TIMEOUT))
-            self._index = SeriesIndex(self.description.metrics)
+            self._index = SeriesIndex(self.description.metrics, 2 * self.spec.limits.samples)
+            await require(self.spec.name, self.description.requires)
             await self.worker.call("start", {}, LOAD_TIMEOUT)
         except BaseException:
             await self.worker.stop()
@@ -85,7 +93,7 @@ class Generation:
         if not self.description.reconfigurable or self.spec.config.options == spec.config.options:
             return False
         config = msgspec.structs.replace(self.spec.config, options=spec.config.options)
-        return config == spec.config and self.spec.sha256 == spec.sha256
+        return config == spec.config and self.spec.sha256 == spec.sha256 and self.spec.same_confinement(spec)
 
     async def reconfigure(self, spec: PluginSpec) -> None:
         """Have the plugin take other options.
@@ -116,8 +124,8 @@ def _description(reply: Any) -> Description:
             version=str(reply["version"]),
             api=int(reply["api"]),
             text=str(reply["description"]),
-            interval=min(max(float(reply["interval"]), 0.01), 86_400.0),
-            timeout=None if reply["timeout"] is None else min(max(float(reply["timeout"]), 0.01), 86_400.0),
+            interval=_duration(reply["interval"]),
+            timeout=None if reply["timeout"] is None else _duration(reply["timeout"]),
             requires=tuple(map(str, reply["requires"])),
             metrics=tuple(
                 MetricDeclaration(
@@ -130,6 +138,14 @@ def _description(reply: Any) -> Description:
                 for metric in reply["metrics"]
             ),
             reconfigurable=bool(reply["reconfigurable"]),
+            unconfined=tuple(map(str, reply.get("unconfined", ()))),
         )
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CommandError(PLUGIN_INVALID, f"load gave a malformed answer: {error!r:.200}") from error
+
+
+def _duration(value: Any) -> float:
+    seconds = float(value)
+    if not math.isfinite(seconds):
+        raise ValueError(f"{seconds} seconds")
+    return min(max(seconds, 0.01), 86_400.0)

@@ -11,10 +11,11 @@ from plugd.catalog.graph import name_of
 from plugd.catalog.spec import PluginSpec
 from plugd.errors import PLUGIN_CRASHED, PLUGIN_INVALID, CommandError
 from plugd.hosting.collection import Collection
+from plugd.hosting.confinement import rules_of
 from plugd.hosting.environment import Environment
 from plugd.hosting.forkserver import ForkServerError
 from plugd.hosting.generation import Generation
-from plugd.hosting.watch import UsageJudge
+from plugd.hosting.watch import UsageJudge, UsageLimits
 from plugd.hosting.worker import Worker
 
 log = structlog.get_logger()
@@ -52,7 +53,7 @@ class Launcher:
         await anyio.to_thread.run_sync(startlog.begin, spec.name)
         try:
             spawn = functools.partial(self._spawn, generation, on_exit)
-            await generation.open(spawn, settings, self._environment.series_per_metric)
+            await generation.open(spawn, settings, spec.limits.series, self._environment.require)
             try:
                 timeout = spec.config.timeout or generation.description.timeout or PROBE_TIMEOUT
                 return generation, await generation.collect(timeout, self.inputs(generation))
@@ -78,14 +79,15 @@ class Launcher:
     async def _spawn(self, generation: Generation, on_exit: OnExit, on_define: Callable[[list[Any]], None]) -> Worker:
         spec = generation.spec
         try:
-            spawned = await self._environment.forkserver.spawn(spec.name)
+            spawned = await self._environment.forkserver.spawn(spec.name, rules_of(spec))
         except ForkServerError as error:
             raise CommandError(PLUGIN_CRASHED, f"cannot fork a worker: {error}") from error
         bound = log.bind(plugin=spec.name, generation=generation.number, pid=spawned.pid)
         return Worker(
             spawned,
             self._environment.watch,
-            UsageJudge(self._environment.usage(spec)),
+            UsageJudge(UsageLimits(spec.limits.memory, spec.limits.cpu)),
+            output_lines=spec.limits.output_lines,
             on_line=lambda stream, line: bound.info("plugin_output", stream=stream, line=line),
             on_suppressed=lambda lines: bound.warning("plugin_output_suppressed", lines=lines),
             on_define=on_define,

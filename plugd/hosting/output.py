@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 LINE_BYTES = 1024  # a longer line is cut
 LINES_PER_SECOND = 20
-BURST_LINES = 100
+BURST_SECONDS = 5
 BYTES_PER_SECOND = 1024 * 1024  # beyond it the pipe is left full, and the plugin waits in its own write
 READ_BYTES = 64 * 1024
 LAST_LINES = 20  # kept for `plugctl why`
@@ -21,6 +21,7 @@ class OutputReader:
         on_line: is called with each line, without its end.
         on_suppressed: is called at most once a second with the number of lines that were not passed on.
         last: receives the last lines, for whoever asks why the plugin died.
+        rate: lines a second that are passed on; a burst of five seconds' worth comes first.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class OutputReader:
         on_line: Callable[[str], None],
         on_suppressed: Callable[[int], None],
         last: deque[str],
+        rate: int = LINES_PER_SECOND,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._descriptor = descriptor
@@ -36,7 +38,8 @@ class OutputReader:
         self._on_suppressed = on_suppressed
         self._last = last
         self._partial = b""
-        self._allowed = float(BURST_LINES)
+        self._rate = rate
+        self._allowed = float(rate * BURST_SECONDS)
         self._second = self._loop.time()
         self._bytes = 0
         self._suppressed = 0
@@ -91,7 +94,8 @@ class OutputReader:
     def _refill(self) -> None:
         now = self._loop.time()
         if now - self._second >= 1.0:
-            self._allowed = min(BURST_LINES, self._allowed + (now - self._second) * LINES_PER_SECOND)
+            earned = (now - self._second) * self._rate
+            self._allowed = min(self._rate * BURST_SECONDS, self._allowed + earned)
             self._second = now
             self._bytes = 0
 

@@ -1,28 +1,24 @@
 """All plugins by name: load, unload and reload of many, from what the catalog finds."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import anyio
 
 from plugd.catalog.discovery import Found
+from plugd.catalog.graph import CycleError, dependents_of, in_use, levels
 from plugd.catalog.spec import PluginSpec
-from plugd.errors import INTERNAL, PLUGIN_ALREADY_LOADED, PLUGIN_NOT_FOUND, CommandError
-from plugd.hosting.environment import Environment
-from plugd.hosting.events import Actor
-from plugd.hosting.supervisor import Supervisor
+from plugd.errors import PLUGIN_ALREADY_LOADED, PLUGIN_NOT_FOUND, CommandError
+from plugd.hosting.environment import Environment, Require
+from plugd.hosting.events import Actor, Event
+from plugd.hosting.outcome import failures, outcome, refusal
+from plugd.hosting.plan import Plan, plan_of
+from plugd.hosting.requirements import Requirements, Standing
+from plugd.hosting.supervisor import FAILED, QUARANTINED, STARTING, Supervisor
+from plugd.hosting.turns import Turns
 
 CONCURRENT_STARTS = 8
-
-
-class Plan(NamedTuple):
-    """What a reload does: names."""
-
-    load: list[str]
-    reload: list[str]
-    reschedule: list[str]
-    unload: list[str]
-    unchanged: list[str]
 
 
 class Registry:
@@ -34,11 +30,15 @@ class Registry:
     """
 
     def __init__(self, environment: Environment, discover: Callable[[], Found]) -> None:
+        self._turns = Turns(CONCURRENT_STARTS)
+        self._requirements = Requirements(self._standing, self._turns.given_away)
         self.environment = environment
         self._discover = discover
         self._supervisors: dict[str, Supervisor] = {}
         self._unloaded: set[str] = set()  # by request: they stay away until somebody loads them
         self._lock = anyio.Lock()
+        self._retry_due = False
+        self._stopping = False
         self.ignored: list[tuple[str, str]] = []
 
     def all(self) -> list[Supervisor]:
@@ -70,14 +70,17 @@ class Registry:
 
     async def start(self) -> None:
         """Load every plugin that is enabled; one that fails is told by its own state."""
+        self.environment.events.listen(self._handle_event)
         async with self._lock:
             found = await self.find()
             specs = [spec for spec in found.specs.values() if spec.config.enabled]
-            await self._each([(spec.name, self._load(spec, "plugd started", None)) for spec in specs])
+            await self._start_each([(spec.name, self._load(spec, "plugd started", None)) for spec in specs])
 
     async def stop(self) -> None:
-        """End every plugin."""
-        await self._each([(each.name, each.stop("plugd is stopping")) for each in self.all()])
+        """End every plugin; none before those that require it."""
+        self._stopping = True
+        for level in self._in_unload_order(self._supervisors):
+            await self._each([(name, self._supervisors[name].stop("plugd is stopping")) for name in level])
         self._supervisors.clear()
 
     async def load(self, names: Sequence[str], actor: Actor | None = None) -> dict[str, Any]:
@@ -104,15 +107,22 @@ class Registry:
                         PLUGIN_NOT_FOUND, f"cannot load plugin {name!r}: no such plugin file", {"name": name}
                     )
             todo = [name for name in wanted if name not in errors]
-            errors |= await self._each([(name, self._load(specs[name], "load", actor)) for name in todo])
+            errors |= await self._start_each([(name, self._load(specs[name], "load", actor)) for name in todo])
             self._unloaded.difference_update(todo)
-            return _outcome("load", {"loaded": [name for name in todo if name not in errors]}, errors, wanted)
+            return outcome("load", {"loaded": [name for name in todo if name not in errors]}, errors, wanted)
 
-    async def unload(self, names: Sequence[str], actor: Actor | None = None) -> dict[str, Any]:
-        """Unload plugins; return ``{unloaded, failed}``.
+    async def unload(
+        self, names: Sequence[str], actor: Actor | None = None, *, cascade: bool = False
+    ) -> dict[str, Any]:
+        """Unload plugins, none before those that require it; return ``{unloaded, failed}``.
+
+        Args:
+            names: the plugins.
+            actor: who wants it.
+            cascade: whether plugins that require them go as well; otherwise they keep them from going.
 
         Raises:
-            CommandError: ``plugin.not_found``: with a single name.
+            CommandError: with a single name: ``plugin.not_found``, or ``plugin.in_use`` with its ``dependents``.
         """
         async with self._lock:
             wanted = list(dict.fromkeys(names))
@@ -123,9 +133,17 @@ class Registry:
                 except CommandError as error:
                     errors[name] = error
             todo = [name for name in wanted if name not in errors]
-            errors |= await self._each([(name, self._unload(name, "unload", actor)) for name in todo])
-            self._unloaded.update(todo)
-            return _outcome("unload", {"unloaded": [name for name in todo if name not in errors]}, errors, wanted)
+            uses = self._uses()
+            if cascade:
+                followers = dependents_of(todo, uses)
+                todo = [name for level in self._in_unload_order(followers) for name in level] + todo
+            else:
+                errors |= {name: refusal(users) for name, users in in_use(todo, uses).items()}
+                todo = [name for name in todo if name not in errors]
+            errors |= await self._unload_each(todo, "unload", actor)
+            done = [name for name in todo if name not in errors]
+            self._unloaded.update(done)
+            return outcome("unload", {"unloaded": done}, errors, wanted)
 
     async def reload(
         self, names: Sequence[str] | None, *, dry_run: bool = False, actor: Actor | None = None
@@ -148,14 +166,18 @@ class Registry:
                     jobs.append((name, self._supervisors[name].reload(specs[name], cause, actor)))
                 for name in plan.reschedule:
                     self._supervisors[name].reschedule(specs[name], "reload: another schedule", actor)
-                jobs += [(name, self._unload(name, "reload: it is gone", actor)) for name in plan.unload]
-                errors = await self._each(jobs)
+                errors = await self._start_each(jobs)
+                # Only now is it known who still requires what.
+                used = in_use(plan.unload, self._uses())
+                errors |= {name: refusal(users, "it is gone or disabled, but stays: ") for name, users in used.items()}
+                gone = [name for name in plan.unload if name not in used]
+                errors |= await self._unload_each(gone, "reload: it is gone", actor)
             return {
                 "loaded": [name for name in plan.load if name not in errors],
                 "reloaded": sorted(name for name in (*plan.reload, *plan.reschedule) if name not in errors),
                 "unloaded": [name for name in plan.unload if name not in errors],
                 "unchanged": plan.unchanged,
-                "failed": [{"name": name, "error": _worded("reload", name, errors[name])} for name in sorted(errors)],
+                "failed": failures("reload", errors, sorted(errors)),
             }
 
     async def resume(self, names: Sequence[str] | None, actor: Actor | None = None) -> dict[str, Any]:
@@ -166,8 +188,12 @@ class Registry:
         """
         chosen = [each for each in self.select(names, "resume") if names or each.state != "failed"]
         wanted = [each.name for each in chosen]
-        errors = await self._each([(each.name, each.resume("resume", actor)) for each in chosen])
-        return _outcome("resume", {"resumed": [name for name in wanted if name not in errors]}, errors, wanted)
+        paused = [each for each in chosen if each.current is not None]
+        ended = [each for each in chosen if each.current is None]
+        errors = await self._each([(each.name, each.resume("resume", actor)) for each in paused])
+        # Without the lock: a slow start elsewhere must not keep a pause from its end. What waits for these comes later.
+        errors |= await self._do_start([(each.name, each.resume("resume", actor)) for each in ended])
+        return outcome("resume", {"resumed": [name for name in wanted if name not in errors]}, errors, wanted)
 
     async def check(self, name: str) -> dict[str, Any]:
         """Try a plugin in a worker of its own and end that; return ``{name, ok, faults, samples, duration}``.
@@ -180,7 +206,7 @@ class Registry:
             raise CommandError(PLUGIN_NOT_FOUND, f"cannot check plugin {name!r}: no such plugin file", {"name": name})
         report: dict[str, Any] = {"name": name, "ok": True, "faults": [], "samples": None, "duration": None}
         try:
-            collection = await Supervisor(spec, self.environment).check()
+            collection = await self._supervisor(spec, self._requirements.check).check()
         except CommandError as error:
             fault = {"message": error.message, "path": error.data.get("path"), "line": error.data.get("line")}
             return report | {"ok": False, "faults": error.data.get("faults") or [fault]}
@@ -194,22 +220,7 @@ class Registry:
         return found
 
     def _plan(self, specs: dict[str, PluginSpec]) -> Plan:
-        plan = Plan([], [], [], [], [])
-        for name, spec in sorted(specs.items()):
-            there = self._supervisors.get(name)
-            if not spec.config.enabled:
-                continue
-            if there is None:
-                if name not in self._unloaded:
-                    plan.load.append(name)
-            elif not spec.same_code(there.spec):
-                plan.reload.append(name)
-            elif spec.config != there.spec.config:
-                plan.reschedule.append(name)
-            else:
-                plan.unchanged.append(name)
-        gone = [name for name in self._supervisors if name not in specs or not specs[name].config.enabled]
-        plan.unload.extend(sorted(gone))
+        plan = plan_of({name: each.spec for name, each in self._supervisors.items()}, specs, self._unloaded)
         self._unloaded.intersection_update(specs)
         return plan
 
@@ -226,45 +237,109 @@ class Registry:
         if there is not None:
             await there.reload(spec, cause, actor)
             return
-        supervisor = self._supervisors[spec.name] = Supervisor(spec, self.environment)
+        supervisor = self._supervisors[spec.name] = self._supervisor(spec, self._requirements)
         await supervisor.load(cause, actor)
+
+    def _supervisor(self, spec: PluginSpec, require: Require) -> Supervisor:
+        return Supervisor(spec, replace(self.environment, require=require))
 
     async def _unload(self, name: str, cause: str, actor: Actor | None) -> None:
         supervisor = self._supervisors[name]
         await supervisor.stop(cause, actor)
         del self._supervisors[name]
+        self._requirements.forget(name)
 
-    async def _each(self, jobs: Sequence[tuple[str, Awaitable[None]]]) -> dict[str, CommandError]:
+    async def _unload_each(self, names: Sequence[str], cause: str, actor: Actor | None) -> dict[str, CommandError]:
+        errors: dict[str, CommandError] = {}
+        for level in self._in_unload_order(names):
+            errors |= await self._each([(name, self._unload(name, cause, actor)) for name in level])
+        return errors
+
+    def _in_unload_order(self, names: Iterable[str]) -> list[list[str]]:
+        requires = {name: self._requirements.of(name) for name in names}
+        try:
+            return levels(requires)[::-1]
+        except CycleError:
+            return [sorted(requires)]  # Of plugins that failed for it; none of them has anything to end.
+
+    def _uses(self) -> dict[str, list[str]]:
+        """Return what each plugin requires that runs, or is about to."""
+        return {
+            name: self._requirements.of(name)
+            for name, each in self._supervisors.items()
+            if each.state not in (FAILED, QUARANTINED)
+        }
+
+    # What plugins require
+
+    def _standing(self, name: str) -> Standing:
+        there = self._supervisors.get(name)
+        if there is None:
+            return Standing("")
+        version = there.current.description.version if there.current else None
+        return Standing(there.state, version, there.state == STARTING, there.failure.message if there.failure else None)
+
+    def _handle_event(self, _event: Event) -> None:
+        self._requirements.handle_change()
+        self._retry_soon()
+
+    def _settle(self, name: str) -> None:
+        there = self._supervisors.get(name)
+        current = there.current if there else None
+        self._requirements.settle(name, current.description.requires if current else None)
+        self._retry_soon()
+
+    def _satisfied(self) -> list[Supervisor]:
+        """Return the plugins that failed for want of others, and would not now."""
+        known = [self._supervisors[name] for name in self._requirements.satisfied() if name in self._supervisors]
+        return [each for each in known if each.state == FAILED]
+
+    def _retry_soon(self) -> None:
+        if not self._retry_due and not self._stopping and self._satisfied():
+            self._retry_due = True
+            self.environment.start(self._retry_later)
+
+    async def _retry_later(self) -> None:
+        async with self._lock:
+            self._retry_due = False
+            await self._retry()
+
+    async def _retry(self) -> None:
+        """Start what failed for want of others that run now; the lock is held."""
+        tried: set[str] = set()
+        while not self._stopping and (ready := [each for each in self._satisfied() if each.name not in tried]):
+            tried.update(each.name for each in ready)
+            # What becomes of them is told by their own state.
+            await self._do_start([(each.name, each.resume("what it requires is running")) for each in ready])
+
+    # Many at one time
+
+    async def _start_each(self, jobs: Sequence[tuple[str, Awaitable[None]]]) -> dict[str, CommandError]:
+        """Start or reload plugins, then those that waited for them; return the errors of the former by name."""
+        errors = await self._do_start(jobs)
+        await self._retry()
+        return errors
+
+    async def _do_start(self, jobs: Sequence[tuple[str, Awaitable[None]]]) -> dict[str, CommandError]:
+        self._requirements.expect([name for name, _ in jobs])
+        return await self._each(jobs, then=self._settle)
+
+    async def _each(
+        self, jobs: Sequence[tuple[str, Awaitable[None]]], then: Callable[[str], None] = lambda _name: None
+    ) -> dict[str, CommandError]:
         """Do all of it side by side; return the errors by name."""
         errors: dict[str, CommandError] = {}
-        limiter = anyio.CapacityLimiter(CONCURRENT_STARTS)
 
         async def do(name: str, job: Awaitable[None]) -> None:
-            async with limiter:
+            async with self._turns.taken(name):
                 try:
                     await job
                 except CommandError as error:
                     errors[name] = error
+                finally:
+                    then(name)
 
         async with anyio.create_task_group() as tasks:
             for name, job in jobs:
                 tasks.start_soon(do, name, job)
         return errors
-
-
-def _outcome(verb: str, done: dict[str, Any], errors: dict[str, CommandError], wanted: Sequence[str]) -> dict[str, Any]:
-    """What a request about some plugins answers: with a single name, its failure is the request's."""
-    failed: list[dict[str, Any]] = [
-        {"name": name, "error": _worded(verb, name, errors[name])} for name in wanted if name in errors
-    ]
-    if len(wanted) == 1 and failed:
-        error = failed[0]["error"]
-        raise CommandError(error["code"], error["message"], error["data"]) from next(iter(errors.values()))
-    return {**done, "failed": failed}
-
-
-def _worded(verb: str, name: str, error: CommandError) -> dict[str, Any]:
-    """The error as a client reads it: "cannot load plugin 'x': …"."""
-    prefix = f"cannot {verb} plugin {name!r}: "
-    message = error.message if error.message.startswith(prefix) else prefix + error.message
-    return {"code": error.code or INTERNAL, "message": message, "data": {"name": name, **error.data}}

@@ -2,13 +2,14 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import anyio
 import structlog
 
 from plugd.catalog.spec import PluginSpec
-from plugd.errors import PLUGIN_INVALID, PLUGIN_TIMEOUT, REQUEST_INVALID, CommandError
+from plugd.errors import PLUGIN_INVALID, PLUGIN_NOT_FOUND, PLUGIN_TIMEOUT, REQUEST_INVALID, CommandError
 from plugd.hosting.backoff import Backoff
 from plugd.hosting.collection import Collection
 from plugd.hosting.environment import Environment, Tick
@@ -52,6 +53,7 @@ class Supervisor:
         self.current: Generation | None = None
         self.counters = Counters()
         self.failure: Failure | None = None
+        self.exploding: Mapping[str, str] = {}  # metrics with too many series, and the label that makes them
         self.settings: dict[str, Any] = {}  # as set by clients, for every generation to come
         self.next_retry: float | None = None  # Unix seconds
         self._environment = environment
@@ -116,6 +118,7 @@ class Supervisor:
             CommandError: why the old generation is still in force.
         """
         async with self._lock:
+            self._check_there()
             if self.current is None:
                 self._cancel_timer()
                 self._backoff.forgive()
@@ -162,6 +165,7 @@ class Supervisor:
     async def pause(self, duration: float | None, reason: str | None, actor: Actor | None = None) -> None:
         """Collect no more until :meth:`resume`, or for ``duration`` seconds; the worker stays."""
         async with self._lock:
+            self._check_there()
             self._cancel_timer()
             self._environment.ticker.remove(self.name)
             cause = "paused" + (f" for {duration:g} s" if duration else "") + (f": {reason}" if reason else "")
@@ -176,6 +180,7 @@ class Supervisor:
             CommandError: it had to be started, and could not be.
         """
         async with self._lock:
+            self._check_there()
             if self.state == RUNNING:
                 return
             self._cancel_timer()
@@ -222,6 +227,10 @@ class Supervisor:
             self._collected = anyio.Event()
             self._environment.start(self._collect, self.current)
 
+    def _check_there(self) -> None:
+        if self.state == STOPPING:
+            raise CommandError(PLUGIN_NOT_FOUND, f"plugin {self.name!r} has been unloaded", {"name": self.name})
+
     # How a generation comes into force
 
     async def _start(self, cause: str, actor: Actor | None) -> None:
@@ -230,11 +239,12 @@ class Supervisor:
             generation, collection = await self._launcher.prove(
                 self.spec, self.number, self.settings, self._handle_exit
             )
+            generation.worker.check_alive()
         except CommandError as error:
             self._failed_to_start(error)
             raise
         self._adopt(generation, cause, actor)
-        self._complete(collection)
+        await self._complete(collection)
 
     async def _swap(self, spec: PluginSpec, cause: str, actor: Actor | None) -> None:
         """Prove a generation beside the one in force, and put it in its place at a tick boundary.
@@ -251,6 +261,7 @@ class Supervisor:
             state = await self._saved_state(old)
             if state is not None:
                 await generation.load_state(state)
+            generation.worker.check_alive()  # It may have died while it waited to be in force.
         except BaseException:
             self._release_tick()
             await generation.close()
@@ -278,6 +289,7 @@ class Supervisor:
                 generation, _ = await self._launcher.prove(self.spec, self.number, self.settings, self._handle_exit)
                 if retired.state is not None:
                     await generation.load_state(retired.state)
+                generation.worker.check_alive()
             except CommandError as error:
                 self._environment.ticker.remove(self.name)
                 self._failed_to_start(error)
@@ -321,12 +333,12 @@ class Supervisor:
             self._incomplete(generation, error)
         else:
             if self.current is generation:
-                self._complete(collection)
+                await self._complete(collection)
         finally:
             self._collecting = False
             self._collected.set()
 
-    def _complete(self, collection: Collection) -> None:
+    async def _complete(self, collection: Collection) -> None:
         self.counters.count_collection(collection.duration)
         self._breaches = 0
         if self._probation:
@@ -335,9 +347,11 @@ class Supervisor:
                 self._retired = None
         if collection.dropped:
             if not self.counters.dropped:
-                self._log.warning("samples_dropped", metrics=collection.dropped)
+                labels = dict(collection.exploding)
+                self._log.warning("samples_dropped", metrics=collection.dropped, exploding_labels=labels)
             self.counters.dropped += sum(collection.dropped.values())
-        self._environment.sink.record(self.name, collection)
+            self.exploding = collection.exploding
+        await self._environment.sink.record(self.name, collection)
 
     def _incomplete(self, generation: Generation, error: CommandError) -> None:
         """Count a collection that failed. What becomes of a dead worker is decided when it has been reaped."""

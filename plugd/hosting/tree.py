@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import Iterable
 
-from plugd.hosting.cost import Cost, cost_of
+from plugd.hosting.cost import Cost, cost_of, read_file
 
 ROUNDS = 16  # of looking for children that were forked while the others were being stopped
 
@@ -38,6 +38,19 @@ def descendants_of(pid: int) -> list[int]:
         found += waiting
         waiting = [child for parent in waiting for child in children_of(parent)]
     return found
+
+
+def descends_from(pid: int, ancestor: int) -> bool:
+    """Whether a process is a child of another, or a child's child and so on; False where it has ended."""
+    try:
+        while pid > 1:
+            text = read_file(f"/proc/{pid}/stat")
+            pid = int(text[text.rindex(b")") + 2 :].split(maxsplit=2)[1])
+            if pid == ancestor:
+                return True
+    except OSError:
+        pass  # It, or one above it, has ended since.
+    return False
 
 
 def cost_of_tree(pid: int) -> Cost:

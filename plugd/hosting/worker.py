@@ -12,7 +12,7 @@ import anyio
 
 from plugd.errors import PLUGIN_CRASHED, PLUGIN_TIMEOUT, CommandError
 from plugd.hosting.forkserver import Spawned
-from plugd.hosting.output import LAST_LINES, OutputReader
+from plugd.hosting.output import LAST_LINES, LINES_PER_SECOND, OutputReader
 from plugd.hosting.tree import kill_tree
 from plugd.hosting.watch import UsageJudge, Watch
 from plugd.rpc.codec import WORKER_LIMITS, FrameError, MessageError, encode_request
@@ -50,6 +50,7 @@ class Worker:
         spawned: the process, just forked; the worker owns its descriptors.
         watch: looks after what it uses, for as long as it lives.
         judge: knows what it may use.
+        output_lines: lines a second of what it prints that are passed on.
         on_line: is called with the stream's name and a line that the plugin printed.
         on_suppressed: is called with the number of lines that were too many.
         on_define: is called with definitions of new series.
@@ -62,6 +63,7 @@ class Worker:
         watch: Watch,
         judge: UsageJudge,
         *,
+        output_lines: int = LINES_PER_SECOND,
         on_line: Callable[[str, str], None],
         on_suppressed: Callable[[int], None],
         on_define: Callable[[list[Any]], None],
@@ -83,7 +85,7 @@ class Worker:
         self.kill_reason: str | None = None
         self.last_output: deque[str] = deque(maxlen=LAST_LINES)
         self._outputs = [
-            OutputReader(descriptor, functools.partial(on_line, stream), on_suppressed, self.last_output)
+            OutputReader(descriptor, functools.partial(on_line, stream), on_suppressed, self.last_output, output_lines)
             for stream, descriptor in (("stdout", spawned.stdout), ("stderr", spawned.stderr))
         ]
         self._stream = FrameStream(
@@ -132,16 +134,26 @@ class Worker:
             if not future.done() or future.cancelled():
                 self._abandoned.add(identifier)
 
+    def check_alive(self) -> None:
+        """Raise what :meth:`call` would, if the process has ended.
+
+        Raises:
+            CommandError: ``plugin.crashed``, with how it ended.
+        """
+        if self.exit is not None or self._stream.closed:
+            raise self._gone()
+
     async def stop(self) -> None:
         """Have the plugin stop itself, and kill it where it does not."""
-        if self.alive and not self._stream.closed:
-            try:
+        try:
+            if self.alive and not self._stream.closed:
                 await self.call("stop", {}, STOP_TIMEOUT)
-            except CommandError:
-                pass  # It is ended in any case.
-        self.kill("stopped")
-        with anyio.move_on_after(KILL_TIMEOUT, shield=True):
-            await self.wait()
+        except CommandError:
+            pass  # It is ended in any case.
+        finally:
+            self.kill("stopped")
+            with anyio.move_on_after(KILL_TIMEOUT, shield=True):
+                await self.wait()
 
     def kill(self, reason: str) -> None:
         """Kill the process with all that it has started; returns at once."""
@@ -173,7 +185,7 @@ class Worker:
         elif isinstance(message, Notification) and message.method == "define" and self._calls:
             try:
                 self._on_define(message.params[0]["series"])
-            except (LookupError, TypeError, ValueError) as error:
+            except (LookupError, TypeError, ValueError, OverflowError) as error:
                 self.kill(f"sent a malformed definition: {error}")
         else:
             self.kill("sent a message out of turn")

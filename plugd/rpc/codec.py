@@ -202,13 +202,11 @@ def to_message(frame: Any) -> Message:
         _, identifier, method, params = frame
         if identity is None:
             raise MessageError("a request's id is an integer")
-        _check_call(method, params, identity)
-        return Request(identifier, method, params)
+        return Request(identifier, _method(method, params, identity), params)
     if kind == NOTIFICATION:
         if len(frame) != 3:
             raise MessageError("a notification has three elements: [2, method, params]")
-        _check_call(frame[1], frame[2], None)
-        return Notification(frame[1], frame[2])
+        return Notification(_method(frame[1], frame[2], None), frame[2])
     if len(frame) != 4:
         raise MessageError("a response has four elements: [1, id, error, result]")
     if frame[1] is not None and type(frame[1]) is not int:
@@ -221,11 +219,18 @@ def _identity(frame: list[Any]) -> int | None:
     return frame[1] if len(frame) > 1 and type(frame[1]) is int else None
 
 
-def _check_call(method: Any, params: Any, identity: int | None) -> None:
-    if type(method) is not str:
-        raise MessageError("a method's name is a string", identity)
+def _method(method: Any, params: Any, identity: int | None) -> str:
+    """The method's name; some libraries of other languages send their text as bin."""
     if type(params) is not list:
         raise MessageError("params are an array: [] or [{name: value}]", identity)
+    if type(method) is bytes:
+        try:
+            return method.decode()
+        except UnicodeDecodeError:
+            pass  # Then it is no text either.
+    if type(method) is not str:
+        raise MessageError("a method's name is a string", identity)
+    return method
 
 
 def _unpack(frame: bytes) -> Any:

@@ -10,9 +10,12 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+import anyio.lowlevel
+
 from plugd.hosting.collection import Collection, SeriesKey
 
 POINTS = 60  # of each series
+SLICE = 1000  # samples, between which others have their turn; they take about a millisecond
 STALE_COLLECTIONS = 100  # without a series, after which it is forgotten
 
 
@@ -108,19 +111,31 @@ class MetricStore:
         """The number of series."""
         return sum(len(each.by_identity) for each in self._plugins.values())
 
-    def record(self, plugin: str, collection: Collection) -> None:
-        """Take the samples of one collection, and tell the listeners."""
+    async def record(self, plugin: str, collection: Collection) -> None:
+        """Take the samples of one collection, and tell the listeners.
+
+        Many samples are taken in slices, between which the event loop serves others: a plugin with ten thousand
+        series must not delay the ticks of the rest.
+        """
         own = self._plugins.get(plugin)
         if own is None:
             own = self._plugins[plugin] = _PluginSeries()
         own.collections += 1
         if collection.keys is not own.keys:
-            own.keys = collection.keys
-            own.latest = [_series(own, key) for key in collection.keys]
+            latest: list[Series] = []
+            for start in range(0, len(collection.keys), SLICE):
+                if start:
+                    await anyio.lowlevel.checkpoint()
+                latest += [_series(own, key) for key in collection.keys[start : start + SLICE]]
+            own.keys, own.latest = collection.keys, latest
         wall, monotonic, points, number = collection.time, collection.monotonic, self._points, own.collections
-        for series, value in zip(own.latest, collection.values, strict=True):
-            series.seen = number
-            series.add(value, wall, monotonic, points)
+        for start in range(0, len(own.latest), SLICE):
+            if start:
+                await anyio.lowlevel.checkpoint()
+            values = collection.values[start : start + SLICE]
+            for series, value in zip(own.latest[start : start + SLICE], values, strict=True):
+                series.seen = number
+                series.add(value, wall, monotonic, points)
         own.time = wall
         if number % STALE_COLLECTIONS == 0:
             _forget_stale(own)

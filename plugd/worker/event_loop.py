@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from typing import Any
 
 
@@ -15,10 +15,20 @@ class EventLoop:
 
     def __init__(self) -> None:
         self._runner = asyncio.Runner()
+        self._task: asyncio.Task[None] | None = None
 
     def run(self, awaitable: Awaitable[Any]) -> Any:
         """Run until the awaitable is done; return its result."""
         return self._runner.run(_await(awaitable))
+
+    def begin(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Start a task that runs beside everything else."""
+        self._task = self._runner.get_loop().create_task(coroutine)
+
+    def check(self) -> None:
+        """Raise what has ended the task that was begun, if anything has."""
+        if self._task is not None and self._task.done():
+            self._task.result()
 
     def wait_readable(self, channel: socket.socket) -> None:
         """Run until the channel can be read."""

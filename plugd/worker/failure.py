@@ -54,7 +54,10 @@ def invalid(path: str, faults: Iterable[Fault]) -> Failure:
 
 def describe_exception(error: BaseException, doing: str, path: str | None = None) -> Failure:
     """Return what an exception of the plugin's code says: its type, its text, where in the plugin's file."""
-    text = str(error)
+    try:
+        text = str(error)
+    except BaseException:  # noqa: BLE001 - it is the plugin's own method, and what it raises is not the point
+        text = "(it cannot say what)"
     name = type(error).__name__
     message = f"{doing} raised {name}: {text}" if text else f"{doing} raised {name}"
     line = line_in(error.__traceback__, path) if path else None

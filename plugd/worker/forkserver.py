@@ -2,7 +2,7 @@
 
 Started by exec, so that it shares nothing with the daemon; what workers need is imported here once, and
 shared with them by copy-on-write. It reads requests from a SOCK_SEQPACKET socket, one packet each:
-``[sequence, name]`` with three descriptors, the worker's RPC socket, stdout and stderr. The answer is
+``[sequence, name, rules]`` with three descriptors, the worker's RPC socket, stdout and stderr. The answer is
 ``[sequence, pid, error]`` with a pidfd of the worker.
 
 It forks twice. The intermediate process answers and ends, and the worker becomes a child of the daemon,
@@ -16,16 +16,27 @@ import os
 import signal
 import socket
 import sys
+from typing import Any, NamedTuple
 
 import msgpack
 
 from plugd.prctl import PR_SET_PDEATHSIG, prctl
 from plugd.worker import process
+from plugd.worker.confine import rehearse
 from plugd.worker.main import run
+from plugd.worker.searchpath import clean_search_path
 from plugd.worker.warmup import warm_up
 
-PACKET_BYTES = 4096
+PACKET_BYTES = 64 * 1024
 DESCRIPTORS = 3
+
+
+class SpawnRequest(NamedTuple):
+    """One request, as it is on the wire."""
+
+    sequence: int
+    name: str
+    rules: dict[str, Any]
 
 
 def main() -> None:
@@ -36,6 +47,8 @@ def main() -> None:
         sys.exit(1)  # The daemon died before the kernel knew whom to watch.
     process.set_process_name("plugd:forksrv")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    clean_search_path()
+    rehearse()
     warm_up()
     gc.freeze()  # What is here stays: a collection in a worker shall not touch, and so copy, its pages.
     with socket.socket(fileno=os.dup(0)) as channel:
@@ -49,49 +62,48 @@ def serve(channel: socket.socket, daemon_pid: int) -> None:
         if not packet:
             return
         try:
-            sequence, name = msgpack.unpackb(packet)
-            fork_worker(channel, daemon_pid, sequence, name, descriptors)
+            fork_worker(channel, daemon_pid, SpawnRequest(*msgpack.unpackb(packet)), descriptors)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
 
 
-def fork_worker(channel: socket.socket, daemon_pid: int, sequence: int, name: str, descriptors: list[int]) -> None:
+def fork_worker(channel: socket.socket, daemon_pid: int, request: SpawnRequest, descriptors: list[int]) -> None:
     """Fork a worker by way of an intermediate process, which answers for it."""
     try:
         intermediate = os.fork()
     except OSError as error:
-        channel.send(msgpack.packb([sequence, None, f"cannot fork: {error.strerror}"]))
+        channel.send(msgpack.packb([request.sequence, None, f"cannot fork: {error.strerror}"]))
         return
     if intermediate:
         os.waitpid(intermediate, 0)
         return
     status = 1
     try:
-        _fork_from_intermediate(channel, daemon_pid, sequence, name, descriptors)
+        _fork_from_intermediate(channel, daemon_pid, request, descriptors)
         status = 0
     finally:
         os._exit(status)
 
 
 def _fork_from_intermediate(
-    channel: socket.socket, daemon_pid: int, sequence: int, name: str, descriptors: list[int]
+    channel: socket.socket, daemon_pid: int, request: SpawnRequest, descriptors: list[int]
 ) -> None:
     intermediate = os.getpid()
     try:
         worker = os.fork()
     except OSError as error:
-        channel.send(msgpack.packb([sequence, None, f"cannot fork: {error.strerror}"]))
+        channel.send(msgpack.packb([request.sequence, None, f"cannot fork: {error.strerror}"]))
         return
     if worker:
         # It cannot be reaped, and its pid not be given to another, before this process ends.
         pidfd = os.pidfd_open(worker)
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [pidfd]))]
-        channel.sendmsg([msgpack.packb([sequence, worker, None])], rights)
+        channel.sendmsg([msgpack.packb([request.sequence, worker, None])], rights)
         return
     status = 1
     try:
-        run(name, daemon_pid, intermediate, descriptors)
+        run(request.name, request.rules, daemon_pid, intermediate, descriptors)
         status = 0
     finally:
         os._exit(status)

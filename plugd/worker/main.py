@@ -6,12 +6,14 @@ plugin raises, SystemExit and KeyboardInterrupt included, is an answer; what it 
 """
 
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from plugd.rpc.codec import WORKER_LIMITS, Decoder, TrustedDecoder, encode_notification, encode_response
 from plugd.rpc.message import Request
 from plugd.worker import process
+from plugd.worker.confine import ConfinementError, confine
 from plugd.worker.failure import INVALID, Failure, describe_exception
 from plugd.worker.python import PythonHost
 
@@ -73,26 +75,54 @@ METHODS = (
 )
 
 
-def run(name: str, daemon_pid: int, intermediate_pid: int, descriptors: list[int]) -> None:
-    """Be the worker of the plugin ``name``: the first thing that a forked process calls."""
+def run(
+    name: str, rules: Mapping[str, Any], daemon_pid: int, intermediate_pid: int, descriptors: Sequence[int]
+) -> None:
+    """Be the worker of the plugin ``name``: the first thing that a forked process calls.
+
+    ``rules`` are what it confines itself to, as ``plugd.hosting.confinement`` writes them. A worker that cannot
+    keep them answers ``load`` with the reason, and runs nothing.
+    """
     process.default_signals()
     rpc = process.detach(*descriptors)
     process.set_process_name(f"plugd:{name}")
-    process.die_with(daemon_pid, intermediate_pid)
+    unconfined, refusal = [], None
+    try:
+        unconfined = confine(rules)
+    except ConfinementError as error:
+        refusal = Failure(INVALID, str(error))
+        print(f"plugd: {error}", file=sys.stderr)
+    process.die_with(daemon_pid, intermediate_pid)  # Last: a change of user makes the kernel forget it.
     with socket.socket(fileno=rpc) as channel:
         channel.setblocking(True)
         try:
             serve(
                 channel,
                 PythonHost(lambda method, params: channel.sendall(encode_notification(method, params))),
+                unconfined,
+                refusal,
             )
         except (BrokenPipeError, ConnectionResetError):
             pass  # The daemon closed the channel: it is done with this worker.
 
 
-def serve(channel: socket.socket, host: Host) -> None:
-    """Answer requests until the channel is closed, or ``stop`` has been answered."""
+def serve(channel: socket.socket, host: Host, unconfined: Sequence[str] = (), refusal: Failure | None = None) -> None:
+    """Answer requests until the channel is closed, or ``stop`` has been answered.
+
+    Args:
+        channel: to the daemon, blocking.
+        host: runs the plugin.
+        unconfined: what this worker is not kept from; added to the answer to ``load``.
+        refusal: the answer to ``load`` if nothing may run here.
+    """
     handlers: dict[str, Callable[[dict[str, Any]], Any]] = {method: getattr(host, method) for method in METHODS}
+
+    def load(params: dict[str, Any]) -> dict[str, Any]:
+        if refusal is not None:
+            raise refusal
+        return {**host.load(params), "unconfined": list(unconfined)}
+
+    handlers["load"] = load
     decoder = TrustedDecoder()
     while True:
         host.wait_readable(channel)

@@ -136,8 +136,9 @@ def bind_arguments(
 
 def usage(name: str, function: Callable[..., Any]) -> str:
     """Return how a command is called: ``add(a: int, b: int)``."""
-    parameters = list(inspect.signature(function).parameters.values())[1:]
-    return f"{name}({', '.join(map(str, parameters))})"
+    signature = inspect.signature(function)
+    parameters = list(signature.parameters.values())[1:]
+    return name + str(signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty))
 
 
 def describe_parameters(function: Callable[..., Any]) -> list[dict[str, Any]]:
@@ -184,6 +185,11 @@ def _fields(declared: type) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _type_hints(thing: Any) -> dict[str, Any]:
+    """The annotations of a class, with its bases', or of a function, as types."""
+    bases = reversed(thing.__mro__) if isinstance(thing, type) else (thing,)
+    hints = {name: kind for base in bases for name, kind in getattr(base, "__annotations__", {}).items()}
+    if not any(isinstance(kind, str) for kind in hints.values()):
+        return hints  # What is text yet is dear to resolve, and rare.
     try:
         return typing.get_type_hints(thing)
     except Exception:  # noqa: BLE001 - an annotation is the author's own expression, and may be anything

@@ -5,7 +5,8 @@ import marshal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import AsyncIterable, Callable, Iterable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from plugd.worker.failure import (
     line_in,
     remember_source,
 )
-from plugd.worker.series import Collected, SeriesTable
+from plugd.worker.series import DEFAULT_SAMPLES, Collected, SeriesTable
 
 if TYPE_CHECKING:
     from plugd.worker.event_loop import EventLoop
@@ -53,7 +54,7 @@ class PythonHost:
         """Compile, execute and validate a file's bytes, and make the instance; return what it declares.
 
         ``params``: ``name``, ``path`` (for messages: it is not read), ``source`` (bytes), ``options``,
-        ``settings``, ``budget`` (series of one metric).
+        ``settings``, ``budget`` (series of one metric), ``samples`` (of one collection).
 
         Raises:
             Failure: ``plugin.invalid`` with every fault, or what the module's own code raised.
@@ -74,13 +75,14 @@ class PythonHost:
         if faults or option_faults:
             raise invalid(self._path, [*faults, *option_faults])
         self._metrics = list(validation.metrics_of(cls).values())
-        self._table = SeriesTable(self._metrics, params["budget"])
+        self._table = SeriesTable(self._metrics, params["budget"], params["samples"])
         if _is_async(cls):
             from plugd.worker.event_loop import EventLoop
 
             self._loop = EventLoop()
         plugin = cls.__new__(cls)
         plugin.name, plugin.options, plugin.inputs = name, option_values, {}
+        plugin.pushed = deque(maxlen=params.get("samples", DEFAULT_SAMPLES))
         for setting, value in params["settings"].items():
             self._change(plugin, setting, value)
         self._run("__init__", plugin.__init__)  # type: ignore[misc]  # it was made without it, on purpose
@@ -88,8 +90,10 @@ class PythonHost:
         return self._summary(module)
 
     def start(self, params: dict[str, Any]) -> None:  # noqa: ARG002 - every method takes its params
-        """Run the plugin's ``start``."""
+        """Run the plugin's ``start``, and begin its ``run`` where it has one."""
         self._run("start", self._plugin.start)
+        if self._loop is not None and validation.pushes(self._class):
+            self._loop.begin(self._push(self._plugin.run()))
 
     def stop(self, params: dict[str, Any]) -> None:  # noqa: ARG002
         """Run the plugin's ``stop``, and end its event loop."""
@@ -104,15 +108,20 @@ class PythonHost:
 
         Returns: ``time`` (Unix seconds) and ``monotonic`` (seconds), both of the start; ``duration`` (seconds);
         ``ids`` (uint32s, or None: those of the last time) and ``values`` (float64s), in native order;
-        ``forget``; ``dropped``. New series are sent ahead, as ``define`` notifications.
+        ``forget``; ``dropped``, ``exploding`` and ``cut``: see Collected. New series are sent ahead, as ``define``
+        notifications.
         """
         if "inputs" in params:
             self._plugin.inputs = params["inputs"]
         wall, started = time.time(), time.monotonic()
+        samples: Iterable[Sample] = ()
         try:
-            collected = self._table.take(self._samples())
+            samples = self._samples()
+            collected = self._table.take(samples)
         except MetricError as error:
-            line = self._line or line_in(error.__traceback__, self._path)
+            # A generator whose sample was refused still stands at its yield.
+            frame = getattr(samples, "gi_frame", None)
+            line = frame.f_lineno if frame is not None else line_in(error.__traceback__, self._path)
             raise invalid(self._path, [Fault(str(error), line)]) from error
         except Failure:
             raise
@@ -127,6 +136,8 @@ class PythonHost:
             "values": collected.values,
             "forget": collected.forget,
             "dropped": collected.dropped,
+            "exploding": collected.exploding,
+            "cut": collected.cut,
         }
 
     def call(self, params: dict[str, Any]) -> Any:
@@ -220,11 +231,30 @@ class PythonHost:
             raise Failure(INVALID, failure.message, **failure.data) from error
         return module
 
-    _line: int | None = None  # of the yield whose sample was refused
+    def _samples(self) -> Iterable[Sample]:
+        """Begin a collection; return its samples, which a generator has yet to make."""
+        if self._class.collect is Plugin.collect:
+            return self._pushed()
+        if validation.pushes(self._class):
+            return [*self._pushed(), *self._collected()]
+        return self._collected()
 
-    def _samples(self) -> Iterator[Sample]:
-        """The samples of one collection; remembers the line of the last ``yield``."""
-        self._line = None
+    def _pushed(self) -> list[Sample]:
+        """What came from ``run`` since the last collection: of each series the latest."""
+        if self._loop is not None:
+            self._loop.check()
+        latest = {(sample.metric, sample.labels): sample for sample in self._plugin.pushed}
+        self._plugin.pushed.clear()
+        return list(latest.values())
+
+    async def _push(self, run: Any) -> None:
+        if isinstance(run, AsyncIterable):
+            async for sample in run:
+                self._plugin.push(sample)
+        else:
+            await run
+
+    def _collected(self) -> Iterable[Sample]:
         result = self._plugin.collect()
         if inspect.isawaitable(result):
             result = self._settle(result)
@@ -235,12 +265,7 @@ class PythonHost:
                 INVALID,
                 f"collect() gave a {type(result).__name__} where samples belong: return or yield them",
             )
-        frame = result.gi_frame if inspect.isgenerator(result) else None
-        for sample in result:
-            if frame is not None:
-                self._line = frame.f_lineno
-            yield sample
-            self._line = None
+        return result
 
     def _run(self, doing: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
@@ -296,9 +321,10 @@ class PythonHost:
 
 def _is_async(cls: type[Plugin]) -> bool:
     """Whether any method that plugd calls is a coroutine function: only then is asyncio imported."""
-    methods = [getattr(cls, name) for name in ("start", "stop", "collect", "save_state", "load_state")]
+    methods = [getattr(cls, name, None) for name in validation.METHODS]
     methods += validation.commands_of(cls).values()
-    return any(inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method) for method in methods)
+    found = any(inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method) for method in methods)
+    return found or validation.pushes(cls)
 
 
 async def _gather(samples: AsyncIterable[Sample]) -> list[Sample]:

@@ -1,23 +1,28 @@
 """Samples to ids and values: each series is described to the daemon once, and is a number from then on."""
 
+import itertools
 import math
+import operator
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from plugd.metric import Metric, MetricError, Sample
 
 FORGET_AFTER = 100  # collections without the series
 DEFAULT_BUDGET = 10_000  # series of one metric
+DEFAULT_SAMPLES = 20_000  # of one collection
 
 
 class Collected:
     """One collection: new series, forgotten ones, and the values.
 
-    ``ids`` is None when they are those of the collection before, as they nearly always are.
+    ``ids`` is None when they are those of the collection before, as they nearly always are. ``dropped`` counts by
+    metric the samples that were not taken; ``exploding`` names, for each of these metrics that has labels, the
+    label with the most values. ``cut`` says that the plugin had more samples than one collection may have.
     """
 
-    __slots__ = ("define", "dropped", "forget", "ids", "values")
+    __slots__ = ("cut", "define", "dropped", "exploding", "forget", "ids", "values")
 
     def __init__(self) -> None:
         self.define: list[list[Any]] = []
@@ -25,6 +30,8 @@ class Collected:
         self.ids: bytes | None = None
         self.values = b""
         self.dropped: dict[str, int] = {}
+        self.exploding: dict[str, str] = {}
+        self.cut = False
 
 
 class SeriesTable:
@@ -33,10 +40,12 @@ class SeriesTable:
     Args:
         metrics: the declared metrics, in the order in which the daemon knows them.
         budget: how many series one metric may have; the samples of further ones are dropped and counted.
+        most: how many samples one collection may have; a plugin that goes on is not listened to any longer.
     """
 
-    def __init__(self, metrics: Iterable[Metric], budget: int = DEFAULT_BUDGET) -> None:
+    def __init__(self, metrics: Iterable[Metric], budget: int = DEFAULT_BUDGET, most: int = DEFAULT_SAMPLES) -> None:
         self._budget = budget
+        self._most = most
         self._index = {metric: number for number, metric in enumerate(metrics)}
         self._ids: dict[Metric, dict[tuple[Any, ...], int]] = {metric: {} for metric in self._index}
         self._series = dict.fromkeys(self._index, 0)  # how many of each metric there are
@@ -70,7 +79,8 @@ class SeriesTable:
         values = array("d")
         tables = self._ids
         isfinite = math.isfinite
-        for sample in samples:
+        iterator = iter(samples)
+        for sample in itertools.islice(iterator, self._most):
             try:
                 metric, value, labels = sample
                 identifier = tables[metric].get(labels)
@@ -86,11 +96,32 @@ class SeriesTable:
                 raise MetricError(f"metric {metric.name!r}: value {value} is not a finite number")
             ids.append(identifier)
             values.append(value)
+        self._cut(iterator, collected)
         if ids != self._last_ids:
             self._check_unique(ids)
             collected.ids = ids.tobytes()
         collected.values = values.tobytes()
         return ids
+
+    def _cut(self, rest: Iterator[Sample], collected: Collected) -> None:
+        """See whether there are more samples, and count those that are there; what would yield them ends here."""
+        sample = next(rest, None)
+        if sample is None:
+            return
+        collected.cut = True
+        metric = sample.metric if isinstance(sample, Sample) else None
+        if metric not in self._ids:
+            raise self._refusal(sample)
+        collected.dropped[metric.name] = collected.dropped.get(metric.name, 0) + 1 + operator.length_hint(rest)
+        self._name_exploding(metric, collected)
+
+    def _name_exploding(self, metric: Metric, collected: Collected) -> None:
+        """Name the label that has the most values among the series that there are."""
+        if metric.labels and metric.name not in collected.exploding:
+            values = zip(*self._ids[metric], strict=True)
+            counts = {label: len(set(column)) for label, column in zip(metric.labels, values, strict=False)}
+            if counts:
+                collected.exploding[metric.name] = max(counts, key=counts.__getitem__)
 
     def _define(self, metric: Metric, labels: tuple[Any, ...], collected: Collected) -> int | None:
         table = self._ids[metric]
@@ -103,6 +134,7 @@ class SeriesTable:
         if identifier is None:
             if self._series[metric] >= self._budget:
                 collected.dropped[metric.name] = collected.dropped.get(metric.name, 0) + 1
+                self._name_exploding(metric, collected)
                 return None
             identifier = self._next_id
             self._next_id += 1

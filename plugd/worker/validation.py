@@ -11,6 +11,9 @@ from plugd.plugin import API_VERSION, Plugin, setting
 from plugd.worker.analysis import Analysis
 from plugd.worker.failure import Fault
 
+# What plugd calls, and how many arguments it gives.
+METHODS = {"collect": 0, "start": 0, "stop": 0, "save_state": 0, "load_state": 1, "reconfigure": 0}
+
 INTERVAL_RANGE = (0.01, 86_400.0)  # seconds
 
 # https://opentelemetry.io/docs/specs/otel/metrics/api/#instrument-name-syntax
@@ -63,6 +66,13 @@ def commands_of(cls: type[Plugin]) -> dict[str, Any]:
         for name, value in _attributes(cls)
         if getattr(value, "__plugd_command__", False) and not name.startswith("_")
     }
+
+
+def pushes(cls: type[Plugin]) -> bool:
+    """Whether the plugin has an ``async def run`` that hands over samples; a command may have that name as well."""
+    run = getattr(cls, "run", None)
+    is_async = inspect.iscoroutinefunction(run) or inspect.isasyncgenfunction(run)
+    return is_async and not getattr(run, "__plugd_command__", False)
 
 
 def faults_of(cls: type[Plugin], analysis: Analysis) -> list[Fault]:
@@ -147,7 +157,10 @@ def _setting_faults(cls: type[Plugin]) -> Iterator[tuple[str, str]]:
     for name, value in settings_of(cls).items():
         if value.choices and value.default not in value.choices:
             yield name, f"setting {name!r}: the default {value.default!r} is not among its choices"
-        if isinstance(value.default, (int, float)):
+        bounded = value.minimum is not None or value.maximum is not None
+        if bounded and not isinstance(value.default, (int, float)):
+            yield name, f"setting {name!r}: bounds are for numbers, and the default is {value.default!r}"
+        elif bounded:
             low = value.minimum is not None and value.default < value.minimum
             high = value.maximum is not None and value.default > value.maximum
             if low or high:
@@ -155,10 +168,12 @@ def _setting_faults(cls: type[Plugin]) -> Iterator[tuple[str, str]]:
 
 
 def _method_faults(cls: type[Plugin]) -> Iterator[tuple[str, str]]:
-    if cls.collect is Plugin.collect and not hasattr(cls, "run"):
+    if cls.collect is Plugin.collect and not pushes(cls):
         yield "collect", "no collect() method"
-    for name, count in (("collect", 0), ("start", 0), ("stop", 0), ("save_state", 0), ("load_state", 1)):
-        method = inspect.getattr_static(cls, name)
+    for name, count in METHODS.items():
+        method = inspect.getattr_static(cls, name, None)
+        if method is None:
+            continue  # One that a plugin need not have.
         if isinstance(method, (staticmethod, classmethod)):
             continue
         if not callable(method):
@@ -171,7 +186,9 @@ def _method_faults(cls: type[Plugin]) -> Iterator[tuple[str, str]]:
         except TypeError:
             yield name, f"{name}() must take {count or 'no'} argument{'s' * (count != 1)} besides self"
     for name, function in commands_of(cls).items():
-        if not _takes(function, 1) and not inspect.signature(function).parameters:
+        if isinstance(inspect.getattr_static(cls, name), (staticmethod, classmethod)):
+            yield name, f"command {name}() must be a method that takes self"
+        elif not _takes(function, 1) and not inspect.signature(function).parameters:
             yield name, f"command {name}() must take self"
 
 

@@ -56,6 +56,7 @@ def warm_up() -> None:
             "options": {"top": 4},
             "settings": {"level": 3},
             "budget": 1000,
+            "samples": 1000,
         }
     )
     host.start({})
