@@ -1,0 +1,5 @@
+"""Sleeps for an hour when it is imported."""
+
+import time
+
+time.sleep(3600)

@@ -1,0 +1,21 @@
+"""Sleeps for an hour in its third collection."""
+
+import time
+from collections.abc import Iterable
+
+from plugd.plugin import Counter, Plugin, Sample
+
+
+class SleepForever(Plugin):
+    interval = 0.1  # seconds
+
+    collections = Counter("fault.collections", unit="{collection}")
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def collect(self) -> Iterable[Sample]:
+        self.count += 1
+        if self.count == 3:
+            time.sleep(3600)
+        yield self.collections(self.count)

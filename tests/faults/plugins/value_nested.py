@@ -1,0 +1,18 @@
+"""Yields nested containers from its third collection on."""
+
+from collections.abc import Iterable
+
+from plugd.plugin import Gauge, Plugin, Sample
+
+
+class ValueNested(Plugin):
+    interval = 0.1  # seconds
+
+    value = Gauge("fault.value")
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def collect(self) -> Iterable[Sample]:
+        self.count += 1
+        yield self.value([[{"a": [1]}]] if self.count >= 3 else 1)
