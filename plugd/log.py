@@ -28,7 +28,7 @@ else:
 Record = dict[str, Any]
 """One event: time (Unix seconds), level, event, then its facts; only values that go over the wire."""
 
-RECORDS = 1000
+RECORDS = 500
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # sd-daemon(3)
 _COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}  # ANSI SGR

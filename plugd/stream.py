@@ -15,6 +15,9 @@ from plugd.rpc.message import Message
 
 RECEIVE_BYTES = 64 * 1024
 MESSAGES_PER_TURN = 32  # then others have theirs: a flood of pipelined requests must not hold the loop
+TURN = 0.002  # seconds, after which a turn ends as well
+HANGUP_PERIOD = 0.5  # seconds
+LINGER = 10.0  # seconds for a peer to take what is queued when the stream ends
 
 
 class FrameStream:
@@ -64,6 +67,8 @@ class FrameStream:
         self._writing = False
         self._turn: asyncio.Handle | None = None
         self._finishing = False
+        self._linger: asyncio.TimerHandle | None = None
+        self._hangup: asyncio.TimerHandle | None = None
         self.closed = False
         self._resume_reading()
 
@@ -86,6 +91,8 @@ class FrameStream:
         self._pause_reading()
         if not self._outgoing and not self._corked:
             self.close(reason)
+        elif self._linger is None:
+            self._linger = self._loop.call_later(LINGER, self.close, reason)
 
     def close(self, reason: str) -> None:
         """Close now. Closing twice does nothing."""
@@ -96,6 +103,9 @@ class FrameStream:
         if self._turn is not None:
             self._turn.cancel()
         self._watch_partial(begun=False)
+        for timer in (self._linger, self._hangup):
+            if timer is not None:
+                timer.cancel()
         if self._writing:
             self._loop.remove_writer(self._socket)
         self._socket.close()
@@ -117,18 +127,33 @@ class FrameStream:
         self._take_turn()
 
     def _handle_eof(self) -> None:
-        if self._on_eof is None or _hung_up(self._socket) or not self._on_eof():
-            self.close("closed by the peer")
-            return
         self._eof = True
         self._pause_reading()
+        if _hung_up(self._socket):
+            self.close("closed by the peer")
+        elif self._on_eof is not None and self._on_eof():
+            self._await_hangup()
+        else:
+            self.finish("closed by the peer")  # What is queued is still read, perhaps.
+
+    def _await_hangup(self) -> None:
+        """A peer that sends no more cannot be waited for, only asked after."""
+        if self.closed:
+            return
+        if _hung_up(self._socket):
+            self.close("closed by the peer")
+        else:
+            self._hangup = self._loop.call_later(HANGUP_PERIOD, self._await_hangup)
 
     def _take_turn(self) -> None:
         """Handle some of the messages that have arrived, and the rest in a later turn of the loop."""
         self._turn = None
         self._corked = True
         waiting = False
+        end = self._loop.time() + TURN
         for _ in range(MESSAGES_PER_TURN):
+            if self._loop.time() > end:
+                break
             if self.closed or self._finishing or len(self._outgoing) > self._queue_bytes:
                 break
             try:

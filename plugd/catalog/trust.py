@@ -239,7 +239,11 @@ def _is_link(name: str, parent: int) -> bool:
 
 
 def _link_fault(path: str) -> str:
-    return f"{path} is a symbolic link; name what it leads to instead: {shlex.quote(os.path.realpath(path))}"
+    try:
+        target = shlex.quote(os.path.realpath(path))
+    except OSError:
+        return f"{path} is a symbolic link, or was one a moment ago"
+    return f"{path} is a symbolic link; name what it leads to instead: {target}"
 
 
 def _normal(path: str) -> str:

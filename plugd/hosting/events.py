@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-KEPT = 1000  # events
+KEPT = 500  # events
 
 
 class Actor(NamedTuple):
@@ -43,7 +43,7 @@ class Event:
 
 
 class EventLog:
-    """The last thousand events of all plugins."""
+    """The last 500 events of all plugins."""
 
     def __init__(self) -> None:
         self._events: deque[Event] = deque(maxlen=KEPT)

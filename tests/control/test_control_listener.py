@@ -86,6 +86,25 @@ def test_the_mode_is_never_wider(path: Path) -> None:
     assert seen <= {0o000, 0o600}
 
 
+def test_nobody_can_open_it_before_it_is_ready(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until its mode is set it has none, whatever the umask is: the moment that the test above may miss."""
+    before_it_was_set: list[int] = []
+    chmod = os.chmod
+
+    def look(target: str, mode: int) -> None:
+        before_it_was_set.append(mode_of(Path(target)))
+        chmod(target, mode)
+
+    monkeypatch.setattr(os, "chmod", look)
+    before = os.umask(0)
+    try:
+        with listening_socket(str(path), 0o600, None):
+            pass
+    finally:
+        os.umask(before)
+    assert before_it_was_set == [0]
+
+
 def test_the_group_is_the_configured_one(path: Path) -> None:
     """The socket is given to the group."""
     group = grp.getgrgid(os.getgid())

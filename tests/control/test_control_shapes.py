@@ -243,6 +243,7 @@ def test_describe(running: Daemon) -> None:
         "interval": 3600.0,
         "timeout": 8.0,
         "offset": 0.0,
+        "unconfined": [],
         "requires": [],
         "metrics": [
             {

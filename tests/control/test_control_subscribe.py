@@ -1,5 +1,6 @@
 """Subscriptions: samples and events arrive, as asked for, and a slow reader costs itself only."""
 
+import socket
 from array import array
 from typing import Any
 
@@ -29,7 +30,12 @@ def record(
     server: Serving, value: float, plugin: str = "demo", *, time: float = 0.0, keys: tuple[SeriesKey, ...] = KEYS
 ) -> None:
     """Have the daemon take a collection in which every series has this value."""
-    server.store.record(plugin, Collection(keys, array("d", [value] * len(keys)), time, time, 0.1, {}))
+    taking = server.store.record(plugin, Collection(keys, array("d", [value] * len(keys)), time, time, 0.1, {}))
+    try:
+        while True:
+            taking.send(None)  # Its pauses are for others, and need no event loop.
+    except StopIteration:
+        pass
 
 
 def change(server: Serving, after: str, plugin: str = "demo") -> None:
@@ -228,6 +234,35 @@ async def test_the_end_of_a_client_ends_its_subscriptions() -> None:
         await until(lambda: server.context.connections == 0, "the end of the session")
         assert len(server.context.broker) == 0
         record(server, 1)
+
+
+async def test_a_subscriber_that_asks_nothing_more_is_served_until_it_goes() -> None:
+    """`printf … | socat` closes its sending half, and listens; when it goes, nothing of it is kept."""
+    async with serving() as server:
+        client = await server.connect()
+        await subscribe(client)
+        await subscribe(client, patterns=[], events=True)
+        client.socket.shutdown(socket.SHUT_WR)
+        other = await server.connect()
+        assert await other.call("ping") == "pong"  # After the daemon has seen the other's end.
+        record(server, 1)
+        assert await values(client, 1) == [1]
+        client.socket.close()
+        await until(lambda: server.context.connections == 1, "the end of the session")
+        assert len(server.context.broker) == 0
+
+
+@pytest.mark.parametrize("count", [100, 600, 800, 1000, 1200, 5000])
+async def test_a_long_answer_is_whole_for_one_that_asks_nothing_more(count: int) -> None:
+    """`stats` of many series is larger than a socket's buffer, and is sent to its end."""
+    async with serving() as server:
+        record(server, 1, keys=keys_of("test.value", count))
+        client = await server.connect()
+        await client.send([0, 1, "stats", []])
+        client.socket.shutdown(socket.SHUT_WR)
+        _, _, error, result = await client.frame()
+        assert error is None
+        assert len(result["metrics"]) == count
 
 
 async def test_a_slow_reader_loses_the_oldest_and_is_told() -> None:

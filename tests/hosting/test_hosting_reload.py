@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+import time
 from typing import Any
 
 import msgpack
@@ -142,20 +143,21 @@ def test_no_count_is_doubled_or_lost(daemon: Daemons) -> None:
 
 def test_no_tick_is_missed_over_reloads(daemon: Daemons) -> None:
     """A tick that falls into the handover is the new generation's first: late, but there."""
-    interval = 0.5
-    slow = {"save_state": "time.sleep(0.35)\nreturn {'count': self.count}"}
-    running = daemon(plugins={"counts": counting(0, interval=interval, **slow)})
+    slow = {"save_state": "time.sleep(0.5)\nreturn {'count': self.count}"}
+    running = daemon(plugins={"counts": counting(0, interval=1.0, **slow)})
     times = []
     with running.client() as client:
         client.call("subscribe", patterns=["counts"])
-        for edit in range(1, 6):
+        for edit in range(1, 4):
             times.append(client.next_notification()[1]["time"])
-            write_plugin(running.plugin_dir, "counts", counting(edit, interval=interval, **slow))
+            write_plugin(running.plugin_dir, "counts", counting(edit, interval=1.0, **slow))
+            time.sleep((0.7 - time.time()) % 1.0)  # So that the next tick lies in the handover.
             assert client.call("reload", names=["counts"])["reloaded"] == ["counts"]
-        while len(times) < 12:
+        while len(times) < 6:
             times.append(client.next_notification()[1]["time"])
-    ticks = [math.floor(time / interval) for time in times]
+    ticks = [math.floor(each) for each in times]
     assert ticks == list(range(ticks[0], ticks[0] + len(ticks)))
+    assert max(each % 1.0 for each in times) > 0.05  # Or none of them fell into a handover.
     assert running.call("stats")["plugins"]["counts"]["skipped"] == 0
 
 

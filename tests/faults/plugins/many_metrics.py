@@ -1,11 +1,11 @@
-"""Yields a hundred thousand series from its third collection on, the most that a plugin may."""
+"""Yields a hundred thousand series from its third collection on, ten thousand of each metric."""
 
 from collections.abc import Iterable
 
 from plugd.plugin import Gauge, Plugin, Sample
 
 
-class HundredThousandSeries(Plugin):
+class ManyMetrics(Plugin):
     interval = 0.1  # seconds
 
     a = Gauge("fault.a", labels=("number",))
