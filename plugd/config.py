@@ -4,22 +4,18 @@ Every value has a default, so that no file at all is a valid configuration. Thes
 else: what the values lead to is done by those who read them. Durations are float seconds, sizes are bytes.
 """
 
-import difflib
 import re
-import types
-from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
+from plugd.config_reader import ConfigReader, Reads
 from plugd.settings_files import (
     ConfigError,
     Document,
     Fault,
-    Key,
     Merged,
-    format_key,
     merge,
     parse,
     read_documents,
@@ -57,18 +53,9 @@ ENVIRONMENT_BYTES = 16 * 1024  # of one plugin's variables; they go to the forks
 SANDBOX_PATHS = 64  # in each list; the same packet
 SANDBOX_PATH_BYTES = 255
 
-_NESTING = 24  # levels of tables and arrays in a plugin's options; a message to a worker holds 32
 _LAST_UID = 2**32 - 2  # the one after it means "no change": setresuid(2)
 _USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-_PLUGIN_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}(@[a-z0-9_.-]{1,64})?")
-
-
-class Reads(NamedTuple):
-    """How a value is read from what people write; stands in a field's annotation."""
-
-    read: Callable[[Any], Any]
-    """Returns the value, or raises ValueError with the reason."""
 
 
 def read_mode(value: object) -> int:
@@ -363,111 +350,8 @@ def validate(merged: Merged) -> Config:
     Raises:
         ConfigError: with every fault.
     """
-    reader = _Reader(merged)
+    reader = ConfigReader(merged)
     config: Config = reader.struct(Config, merged.table, ())
     if reader.faults:
         raise ConfigError(reader.faults)
     return config
-
-
-class _Reader:
-    """Converts values by their types, and goes on after a fault: msgspec's own convert stops at the first."""
-
-    def __init__(self, merged: Merged) -> None:
-        self.merged = merged
-        self.faults: list[Fault] = []
-
-    def fault(self, key: Key, reason: str) -> None:
-        self.faults.append(Fault(self.merged.origin(key), format_key(key), reason))
-
-    def struct(self, kind: Any, value: object, key: Key) -> Any:
-        if not isinstance(value, dict):
-            self.fault(key, f"expected a table, got {shown(value)}")
-            return kind()
-        fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
-        values = {}
-        for name, item in value.items():
-            if name not in fields:
-                self.fault((*key, name), f"unknown key{_suggestion(name, fields)}")
-                continue
-            count = len(self.faults)
-            converted = self.value(fields[name], item, (*key, name))
-            if len(self.faults) == count:
-                values[name] = converted
-        return kind(**values)
-
-    def value(self, kind: Any, value: object, key: Key) -> Any:
-        """Return the value as its type; what is returned after a fault is of no use."""
-        if get_origin(kind) in (Union, types.UnionType):  # "X | None": TOML has no null, so it is an X
-            kind = next(member for member in get_args(kind) if member is not type(None))
-        origin, arguments = get_origin(kind), get_args(kind)
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-            return self.struct(kind, value, key)
-        if origin is dict and arguments[1] is Any:
-            return self.free_table(value, key)
-        if origin is dict:
-            return self.plugins(arguments[1], value, key)
-        if origin is tuple:
-            return self.array(arguments[0], value, key)
-        return self.leaf(kind, value, key)
-
-    def plugins(self, kind: Any, value: object, key: Key) -> Any:
-        if not isinstance(value, dict):
-            return self.fault(key, f"expected a table of plugins, got {shown(value)}")
-        for name in value:
-            if not _PLUGIN_NAME.fullmatch(name):
-                self.fault(
-                    (*key, name),
-                    "not a plugin's name: lowercase letters, digits, '_', '.' and '-', a letter first; "
-                    "an instance is NAME@INSTANCE",
-                )
-        return {name: self.struct(kind, item, (*key, name)) for name, item in value.items()}
-
-    def array(self, kind: Any, value: object, key: Key) -> Any:
-        if not isinstance(value, list):
-            return self.fault(key, f"expected an array, got {shown(value)}")
-        return tuple([self.value(kind, item, (*key, position)) for position, item in enumerate(value)])
-
-    def free_table(self, value: object, key: Key) -> Any:
-        if not isinstance(value, dict):
-            return self.fault(key, f"expected a table, got {shown(value)}")
-        self.portable(value, key)
-        return value
-
-    def portable(self, value: object, key: Key) -> None:
-        """Refuse what TOML knows and msgpack does not: the value goes to a worker over the wire."""
-        if len(key) > _NESTING:
-            self.fault(key, "nested too deeply")
-        elif isinstance(value, dict):
-            for name, item in value.items():
-                self.portable(item, (*key, name))
-        elif isinstance(value, list):
-            for position, item in enumerate(value):
-                self.portable(item, (*key, position))
-        elif isinstance(value, int) and not -(2**63) <= value < 2**64:
-            self.fault(key, "a whole number has at most 64 bits")
-        elif not isinstance(value, str | int | float):
-            self.fault(key, "dates and times are not supported; write it as text, in quotes")
-
-    def leaf(self, kind: Any, value: object, key: Key) -> Any:
-        if get_origin(kind) is Literal:
-            choices = get_args(kind)
-            if value not in choices:
-                hint = _suggestion(str(value), choices) if isinstance(value, str) else ""
-                self.fault(key, f"expected one of {', '.join(choices)}, got {shown(value)}{hint}")
-            return value
-        try:
-            for note in getattr(kind, "__metadata__", ()):
-                if isinstance(note, Reads):
-                    return note.read(value)
-            return msgspec.convert(value, kind)
-        except msgspec.ValidationError as error:
-            reason = str(error).replace("`", "").replace("Expected", "expected")
-            return self.fault(key, reason if ", got " in reason else f"{reason}, got {shown(value)}")
-        except ValueError as error:
-            return self.fault(key, str(error))
-
-
-def _suggestion(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name.lower(), list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -10,8 +10,9 @@ from plugd.catalog.discovery import Found
 from plugd.catalog.graph import CycleError, dependents_of, in_use, levels
 from plugd.catalog.spec import PluginSpec
 from plugd.errors import PLUGIN_ALREADY_LOADED, PLUGIN_NOT_FOUND, CommandError
-from plugd.hosting.environment import Environment, Require
+from plugd.hosting.environment import Environment
 from plugd.hosting.events import Actor, Event
+from plugd.hosting.launcher import Launcher
 from plugd.hosting.outcome import failures, outcome, refusal
 from plugd.hosting.plan import Plan, plan_of
 from plugd.hosting.requirements import Requirements, Standing
@@ -206,7 +207,9 @@ class Registry:
             raise CommandError(PLUGIN_NOT_FOUND, f"cannot check plugin {name!r}: no such plugin file", {"name": name})
         report: dict[str, Any] = {"name": name, "ok": True, "faults": [], "samples": None, "duration": None}
         try:
-            collection = await self._supervisor(spec, self._requirements.check).check()
+            launcher = Launcher(replace(self.environment, require=self._requirements.check))
+            generation, collection = await launcher.prove(spec, 0, {}, lambda _generation, _worker: None)
+            await generation.close()
         except CommandError as error:
             fault = {"message": error.message, "path": error.data.get("path"), "line": error.data.get("line")}
             return report | {"ok": False, "faults": error.data.get("faults") or [fault]}
@@ -237,11 +240,10 @@ class Registry:
         if there is not None:
             await there.reload(spec, cause, actor)
             return
-        supervisor = self._supervisors[spec.name] = self._supervisor(spec, self._requirements)
+        supervisor = self._supervisors[spec.name] = Supervisor(
+            spec, replace(self.environment, require=self._requirements)
+        )
         await supervisor.load(cause, actor)
-
-    def _supervisor(self, spec: PluginSpec, require: Require) -> Supervisor:
-        return Supervisor(spec, replace(self.environment, require=require))
 
     async def _unload(self, name: str, cause: str, actor: Actor | None) -> None:
         supervisor = self._supervisors[name]

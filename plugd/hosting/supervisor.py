@@ -10,6 +10,7 @@ import structlog
 
 from plugd.catalog.spec import PluginSpec
 from plugd.errors import PLUGIN_INVALID, PLUGIN_NOT_FOUND, PLUGIN_TIMEOUT, REQUEST_INVALID, CommandError
+from plugd.hosting.alarm import Alarm
 from plugd.hosting.backoff import Backoff
 from plugd.hosting.collection import Collection
 from plugd.hosting.environment import Environment, Tick
@@ -55,13 +56,12 @@ class Supervisor:
         self.failure: Failure | None = None
         self.exploding: Mapping[str, str] = {}  # metrics with too many series, and the label that makes them
         self.settings: dict[str, Any] = {}  # as set by clients, for every generation to come
-        self.next_retry: float | None = None  # Unix seconds
         self._environment = environment
         self._launcher = Launcher(environment)
         self._lock = anyio.Lock()
         self._backoff = Backoff(environment.backoff)
         self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm()
         self._collecting = False
         self._collected = anyio.Event()
         self._breaches = 0
@@ -96,6 +96,11 @@ class Supervisor:
         """The worker of the generation in force, or None."""
         return self.current.worker if self.current else None
 
+    @property
+    def next_retry(self) -> float | None:
+        """When it is tried again, or goes on by itself, in Unix seconds; None: not by itself."""
+        return self._alarm.time
+
     # What is done with it
 
     async def load(self, cause: str, actor: Actor | None = None) -> None:
@@ -120,7 +125,7 @@ class Supervisor:
         async with self._lock:
             self._check_there()
             if self.current is None:
-                self._cancel_timer()
+                self._alarm.cancel()
                 self._backoff.forgive()
                 self._release_tick()
                 self._retired = None
@@ -152,7 +157,7 @@ class Supervisor:
     async def stop(self, cause: str, actor: Actor | None = None) -> None:
         """End the plugin and leave nothing of it."""
         async with self._lock:
-            self._cancel_timer()
+            self._alarm.cancel()
             self._retired = None
             self._environment.ticker.remove(self.name)
             self._change(STOPPING, cause, actor)
@@ -166,12 +171,12 @@ class Supervisor:
         """Collect no more until :meth:`resume`, or for ``duration`` seconds; the worker stays."""
         async with self._lock:
             self._check_there()
-            self._cancel_timer()
+            self._alarm.cancel()
             self._environment.ticker.remove(self.name)
             cause = "paused" + (f" for {duration:g} s" if duration else "") + (f": {reason}" if reason else "")
             self._change(PAUSED, cause, actor)
             if duration:
-                self._set_timer(duration, "the pause is over")
+                self._alarm.set(duration, self._environment.start, self._wake, "the pause is over", self.state)
 
     async def resume(self, cause: str, actor: Actor | None = None) -> None:
         """End a pause; try again now what has failed. A running plugin is left alone.
@@ -183,7 +188,7 @@ class Supervisor:
             self._check_there()
             if self.state == RUNNING:
                 return
-            self._cancel_timer()
+            self._alarm.cancel()
             self._backoff.forgive()
             if self.current is not None:
                 self._change(RUNNING, cause, actor)
@@ -191,16 +196,6 @@ class Supervisor:
                 return
             self._change(STARTING, cause, actor)
             await self._start(cause, actor)
-
-    async def check(self) -> Collection:
-        """Try the plugin in a worker of its own, and end that: nothing changes.
-
-        Raises:
-            CommandError: what is wrong with it.
-        """
-        generation, collection = await self._launcher.prove(self.spec, 0, {}, self._handle_exit)
-        await generation.close()
-        return collection
 
     async def call(self, method: str, params: dict[str, Any], timeout: float) -> Any:
         """Ask the plugin between its collections: ``call``, ``get`` or ``set``.
@@ -411,33 +406,23 @@ class Supervisor:
     def _offend(self, reason: str) -> None:
         verdict = self._backoff.offend(self._loop.time())
         self._change(QUARANTINED if verdict.quarantined else BACKOFF, reason)
-        self._set_timer(verdict.delay, "trying again")
+        self._alarm.set(verdict.delay, self._environment.start, self._wake, "trying again", self.state)
 
     def _note(self, error: CommandError) -> None:
         self.failure = Failure.of(error.message, error.data)
 
     # What it waits for
 
-    def _set_timer(self, delay: float, cause: str) -> None:
-        self.next_retry = time.time() + delay
-        self._timer = self._loop.call_later(delay, self._environment.start, self._wake, cause, self.state)
-
-    def _cancel_timer(self) -> None:
-        self.next_retry = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
     def _cancel_restart(self) -> None:
         """A timer that would start what runs already; that of a pause stays."""
         if self.state != PAUSED:
-            self._cancel_timer()
+            self._alarm.cancel()
 
     async def _wake(self, cause: str, state: str) -> None:
         async with self._lock:
             if self.state != state:
                 return  # Somebody was quicker.
-            self._cancel_timer()
+            self._alarm.cancel()
             if self.current is not None:
                 self._change(RUNNING, cause)
                 self._schedule()
