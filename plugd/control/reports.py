@@ -61,6 +61,7 @@ def plugin_stats(supervisor: Supervisor, store: MetricStore) -> dict[str, Any]:
         "skipped": counters.skipped,
         "restarts": counters.restarts,
         "dropped": counters.dropped,
+        "late": counters.late,
         "late_max": counters.late_max,
         "duration_last": counters.duration_last,
         "duration_p50": percentile(durations, 0.50),

@@ -22,6 +22,7 @@ from plugd.stream import FrameStream
 STOP_TIMEOUT = 2.0  # seconds for a plugin's own stop()
 KILL_TIMEOUT = 5.0  # seconds; one that hangs in the kernel longer than this is reaped whenever it ends
 CLOSING_GRACE = 0.1  # seconds
+REAP_PERIOD = 0.005  # seconds
 
 
 class ExitStatus:
@@ -201,7 +202,15 @@ class Worker:
 
     def _handle_exit(self) -> None:
         self._loop.remove_reader(self._pidfd)
-        _, status, usage = os.wait4(self.pid, 0)
+        self._reap()
+
+    def _reap(self) -> None:
+        try:
+            _, status, usage = os.wait4(self.pid, 0)
+        except ChildProcessError:
+            # Killed so soon that it is a child of the intermediate process yet, which is about to end.
+            self._loop.call_later(REAP_PERIOD, self._reap)
+            return
         self.exit = ExitStatus(status, usage.ru_utime + usage.ru_stime)
         os.close(self._pidfd)
         for output in self._outputs:

@@ -84,6 +84,26 @@ def test_workers_that_nobody_waits_for_leave_nothing(daemon: Daemons) -> None:
                 time.sleep(number * 0.0005)  # Another moment of its work each time.
         wait_until(lambda: (children(running), descriptors(running)) == before, "what there was before")
         assert client.call("check", name="plug")["ok"]
+    assert "Traceback" not in running.log
+
+
+def test_a_worker_may_be_unwanted_as_soon_as_it_is_there(daemon: Daemons) -> None:
+    """One that is killed before it is the daemon's child, in the moment of its double fork, is reaped nevertheless."""
+    running = daemon(plugins={"plug": plain("Plug")})
+    with running.client() as client:
+        wait_until(lambda: client.call("status")["connections"] == 1, "the end of the others")
+        before = children(running), descriptors(running)
+        for number in range(300):
+            client.socket.sendall(msgpack.packb([0, 1, "check", [{"name": "plug"}]]))
+            time.sleep(number % 50 * 0.0001)  # Another moment of its birth each time.
+            client.socket.sendall(msgpack.packb([0, 2, "cancel", [{"request": 1}]]))
+            answered: set[int] = set()
+            unpacker = msgpack.Unpacker()
+            while answered != {1, 2}:
+                unpacker.feed(client.socket.recv(65536))
+                answered |= {frame[1] for frame in unpacker}
+            assert "Traceback" not in running.log
+        wait_until(lambda: (children(running), descriptors(running)) == before, "what there was before")
 
 
 def test_a_forkserver_that_dies_is_replaced(daemon: Daemons) -> None:
