@@ -1,7 +1,12 @@
 """JSON of anything that msgpack can carry, safe to print."""
 
+from __future__ import annotations
+
 import json
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def json_text(thing: Any, indent: int | None = None) -> str:
