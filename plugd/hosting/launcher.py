@@ -46,7 +46,7 @@ class Launcher:
             CommandError: at what it failed, and why; nothing of it is left.
         """
         if spec.fault is not None:
-            where = f"{spec.path}: " if spec.path else ""
+            where = f"{spec.path}: " if spec.path and spec.path not in spec.fault else ""
             raise CommandError(PLUGIN_INVALID, f"{where}{spec.fault}", {"path": spec.path})
         generation = Generation(spec, number)
         startlog = self._environment.startlog
