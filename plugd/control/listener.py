@@ -45,6 +45,8 @@ def listening_socket(path: str, mode: int, group: str | None) -> Iterator[socket
             raise SocketInUse(path) from None
         if _answers(path):
             raise SocketInUse(path)
+        if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise SocketError(f"cannot make the control socket {path!r}: there is something else of that name")
         try:
             listener = stack.enter_context(_bound(path, mode, group))
         except OSError as error:

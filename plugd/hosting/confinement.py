@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from plugd.catalog.spec import PluginSpec
+from plugd.worker import leftovers
 
 # The range that systemd takes its dynamic users from, and no distribution gives to anybody: systemd.exec(5).
 FIRST_UID, LAST_UID = 61184, 65519
@@ -36,7 +37,12 @@ def rules_of(spec: PluginSpec) -> dict[str, Any]:
     return {
         "uid": uid,
         "user": user,
-        "environment": {**base_environment(os.environ), "PLUGD_PLUGIN": spec.name, **spec.config.environment},
+        "environment": {
+            **base_environment(os.environ),
+            "PLUGD_PLUGIN": spec.name,
+            **spec.config.environment,
+            **run_mark(),
+        },
         "memory": spec.limits.memory,
         "open_files": spec.limits.open_files,
         "processes": spec.limits.processes,
@@ -54,7 +60,13 @@ def base_environment(own: Mapping[str, str]) -> dict[str, str]:
 def forkserver_environment(own: Mapping[str, str]) -> dict[str, str]:
     """Return the environment in which the forkserver's Python is started."""
     loader = {name: own[name] for name in ("LD_LIBRARY_PATH",) if name in own}  # A Python may need it to start at all.
-    return {**base_environment(own), **loader}
+    return {**base_environment(own), **loader, **run_mark()}
+
+
+@cache
+def run_mark() -> dict[str, str]:
+    """Return the variable by which what plugins have started is known, should this daemon be killed."""
+    return {leftovers.VARIABLE: leftovers.mark_of(os.getpid())}
 
 
 _uids: dict[str, int] = {}  # by plugin: what has been given once stays, for generations that live side by side

@@ -20,8 +20,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from plugd.prctl import PR_SET_PDEATHSIG, prctl
-from plugd.worker import process
+from plugd.worker import leftovers, process
 from plugd.worker.confine import rehearse
 from plugd.worker.main import run
 from plugd.worker.searchpath import clean_search_path
@@ -40,11 +39,10 @@ class SpawnRequest(NamedTuple):
 
 
 def main() -> None:
-    """Run on descriptor 0 until the daemon closes it, or dies."""
-    daemon_pid = os.getppid()
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != daemon_pid or len(sys.argv) < 2 or int(sys.argv[1]) != daemon_pid:
-        sys.exit(1)  # The daemon died before the kernel knew whom to watch.
+    """Run on descriptor 0 until the daemon closes it, or dies; then end what plugins have left behind."""
+    daemon_pid = int(sys.argv[1])
+    own_mark = os.environ[leftovers.VARIABLE]
+    leftovers.kill_marked(lambda mark: mark != own_mark and leftovers.is_of_dead_daemon(mark))
     process.set_process_name("plugd:forksrv")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     clean_search_path()
@@ -53,12 +51,16 @@ def main() -> None:
     gc.freeze()  # What is here stays: a collection in a worker shall not touch, and so copy, its pages.
     with socket.socket(fileno=os.dup(0)) as channel:
         serve(channel, daemon_pid)
+    leftovers.kill_marked(lambda mark: mark == own_mark)
 
 
 def serve(channel: socket.socket, daemon_pid: int) -> None:
     """Answer requests until the channel is closed."""
     while True:
-        packet, descriptors, _, _ = socket.recv_fds(channel, PACKET_BYTES, DESCRIPTORS)
+        try:
+            packet, descriptors, _, _ = socket.recv_fds(channel, PACKET_BYTES, DESCRIPTORS)
+        except ConnectionError:
+            return
         if not packet:
             return
         try:
