@@ -12,11 +12,16 @@ _DECIMAL = ("", "k", "M", "G", "T", "P", "E")
 _BYTES = {"By": 1, "KiBy": 2**10, "MiBy": 2**20, "GiBy": 2**30, "kBy": 10**3, "MBy": 10**6, "GBy": 10**9}
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _SYMBOLS = {"Cel": "°C", "[degF]": "°F", "Ohm": "Ω"}
+_SHARES = ("utilization", "ratio", "fraction", "charge")
 _WRITTEN = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
-def quantity(value: float | None, unit: str, kind: str = "gauge") -> str:
-    """Return a metric's value with its unit; ``1`` is a ratio for a gauge, and a count for a counter."""
+def quantity(value: float | None, unit: str, kind: str = "gauge", name: str = "") -> str:
+    """Return a metric's value with its unit.
+
+    ``1`` is the unit of shares, and of any other number without a dimension: percent are shown only of a gauge
+    whose name says that it is a share, by its last part, as that of ``system.cpu.utilization`` does.
+    """
     if value is None:
         return "-"
     if unit.endswith("/s"):
@@ -25,7 +30,7 @@ def quantity(value: float | None, unit: str, kind: str = "gauge") -> str:
         return size(value * _BYTES[unit])
     if unit in _SECONDS:
         return duration(value * _SECONDS[unit])
-    if unit == "1" and kind != "counter":
+    if unit == "1" and kind != "counter" and name.rpartition(".")[2] in _SHARES:
         return f"{value * 100:.1f}%"
     if unit == "%":
         return f"{value:.1f}%"

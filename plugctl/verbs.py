@@ -107,7 +107,7 @@ VERBS = {
             "logs",
             "show the latest log lines, of one plugin or of all",
             Positional("name", "NAME", OPTIONAL, "a plugin's name"),
-            Option("-n --lines", "lines", "how many (default: 50)", "N", parse_count),
+            Option("-n --lines", "lines", "how many (default: 50, at most 500)", "N", parse_count),
             render="daemon:logs",
         ),
         Verb(

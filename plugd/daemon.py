@@ -1,11 +1,13 @@
 """The daemon: builds the parts, in the order of their lives, and ends them in the reverse order."""
 
+import functools
 import gc
 import os
 import signal
 import socket
 import time
 import uuid
+from collections.abc import Callable
 
 import anyio
 import structlog
@@ -142,7 +144,7 @@ class Daemon:
     async def _reload(self) -> None:
         """Do what ``plugctl reload`` does: SIGHUP has nobody to answer to but the log."""
         try:
-            await self._reload_settings()
+            await self._reload_settings(dry_run=False)
             result = await self._context.registry.reload(None)
         except CommandError as error:
             log.error("reload_failed", reason=error.message)
@@ -150,16 +152,18 @@ class Daemon:
         log.info("reloaded", **{key: result[key] for key in ("loaded", "reloaded", "unloaded")},
                  failed=[each["name"] for each in result["failed"]])  # fmt: skip
 
-    async def _reload_settings(self) -> None:
+    async def _reload_settings(self, dry_run: bool) -> Callable[[], Found]:
         try:
             settings = await anyio.to_thread.run_sync(self._read_settings)
         except ConfigError as error:
             raise _invalid(
                 "cannot reload: the configuration is invalid, and the old one stays in force", error
             ) from error
-        self._settings = self._context.settings = settings
-        self._context.policy = _policy(settings)
-        configure(settings.config.log.level, settings.config.log.format, self._ring)
+        if not dry_run:
+            self._settings = self._context.settings = settings
+            self._context.policy = _policy(settings)
+            configure(settings.config.log.level, settings.config.log.format, self._ring)
+        return functools.partial(_find, settings)
 
     def _read_settings(self) -> Settings:
         settings = self._settings.reload_config()
@@ -168,13 +172,18 @@ class Daemon:
         return settings
 
     def _discover(self) -> Found:
-        config = self._settings.config
-        try:
-            lock = read_lock(self._settings.lock) if self._settings.lock is not None else None
-        except ConfigError as error:
-            raise _invalid("cannot tell which plugins may run: the lock is invalid", error) from error
-        found = discover(self._settings.plugin_dirs, config.plugins, lock)
-        return found._replace(specs={name: spec.with_defaults(config) for name, spec in found.specs.items()})
+        return _find(self._settings)
+
+
+def _find(settings: Settings) -> Found:
+    """Find the plugins by these settings; blocks on the disk."""
+    config = settings.config
+    try:
+        lock = read_lock(settings.lock) if settings.lock is not None else None
+    except ConfigError as error:
+        raise _invalid("cannot tell which plugins may run: the lock is invalid", error) from error
+    found = discover(settings.plugin_dirs, config.plugins, lock)
+    return found._replace(specs={name: spec.with_defaults(config) for name, spec in found.specs.items()})
 
 
 def _invalid(what: str, error: ConfigError) -> CommandError:

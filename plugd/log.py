@@ -29,6 +29,7 @@ Record = dict[str, Any]
 """One event: time (Unix seconds), level, event, then its facts; only values that go over the wire."""
 
 RECORDS = 500
+PLUGIN_RECORDS = 100
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # sd-daemon(3)
 _COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}  # ANSI SGR
@@ -40,27 +41,39 @@ _FIRST_KEYS = ("time", "level", "event")
 
 
 class LogRing:
-    """The latest records, oldest first; older ones give way."""
+    """The latest records, oldest first, of all and of each plugin: one that says much displaces no other's.
 
-    def __init__(self, size: int = RECORDS) -> None:
+    Args:
+        size: how many are kept of all together.
+        plugin_size: how many are kept of each plugin besides, for as long as the daemon runs.
+    """
+
+    def __init__(self, size: int = RECORDS, plugin_size: int = PLUGIN_RECORDS) -> None:
         self._records: deque[Record] = deque(maxlen=size)
+        self._plugin_size = plugin_size
+        self._of_plugins: dict[str, deque[Record]] = {}
 
     def append(self, record: Record) -> None:
         """Keep a record; it must not be changed afterwards."""
         self._records.append(record)
+        name = record.get("plugin")
+        if isinstance(name, str):  # A fact can be anything
+            if name not in self._of_plugins:
+                self._of_plugins[name] = deque(maxlen=self._plugin_size)
+            self._of_plugins[name].append(record)
 
     def records(self, name: str | None = None, lines: int = 50) -> list[dict[str, Any]]:
         """Return the latest records as the ``logs`` method answers them.
 
         Args:
-            name: only records of this plugin, those that have it as ``plugin``; None: all.
+            name: only records of this plugin, those that have it as ``plugin``, from a ring of its own; None: all.
             lines: at most so many, the latest.
 
         Returns:
             ``{time, level, event, plugin, fields}`` each, oldest first; ``plugin`` is None where there is none.
         """
-        chosen: deque[Record] = deque(maxlen=max(0, lines))
-        chosen.extend(record for record in self._records if name is None or record.get("plugin") == name)
+        kept = self._records if name is None else self._of_plugins.get(name, ())
+        chosen: deque[Record] = deque(kept, maxlen=max(0, lines))
         return [
             {
                 **{key: record[key] for key in _FIRST_KEYS},

@@ -1,13 +1,16 @@
 """What the daemon runs with: flags, the configuration, systemd's directories and defaults, in that order."""
 
+import grp
 import os
-from collections.abc import Mapping
+import pwd
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
 
 from plugd.config import SOCKET_PATH_BYTES, Config, ConfigError, Fault, LogFormat, LogLevel, load
 from plugd.paths import Defaults, defaults, home
+from plugd.settings_files import Key, format_key, merge, read_documents
 
 
 class Flags(NamedTuple):
@@ -48,7 +51,8 @@ class Settings(NamedTuple):
     def reload_config(self) -> "Settings":
         """Return the settings anew from the same sources: files are read again, flags still win.
 
-        Blocks on the disk. Which of the changes take effect without a restart is the caller's affair.
+        Blocks on the disk and on the databases of users and groups. Which of the changes take effect without a
+        restart is the caller's affair.
 
         Raises:
             ConfigError: with every fault; these settings stay as they are.
@@ -60,13 +64,15 @@ def resolve(flags: Flags, environ: Mapping[str, str], uid: int) -> Settings:
     """Return the settings: a flag wins over the configuration, that over systemd's directories and defaults.
 
     Raises:
-        ConfigError: with every fault of the files and the flags.
+        ConfigError: with every fault of the files and the flags; that a user or group does not exist is one.
     """
     flags = _absolute(flags)
     usual = defaults(environ, uid)
     faults = _flag_faults(flags)
+    path = flags.config or usual.config_file
     try:
-        loaded = load(flags.config or usual.config_file, required=flags.config is not None)
+        loaded = load(path, required=flags.config is not None)
+        faults += _account_faults(loaded.config, path)
     except ConfigError as error:
         raise ConfigError([*faults, *error.faults]) from error
     config = _with_flags(loaded.config, flags)
@@ -108,6 +114,46 @@ def _flag_faults(flags: Flags) -> list[Fault]:
         for directory in flags.plugin_dirs or ()
         if not os.path.isdir(directory)
     ]
+
+
+def _account_faults(config: Config, path: str) -> list[Fault]:
+    unknown = list(_unknown_accounts(config))
+    if not unknown:
+        return []
+    merged = merge(read_documents(path, required=False))  # Again, for the files that the names are from.
+    return [Fault(merged.origin(key), format_key(key), reason) for key, reason in unknown]
+
+
+def _unknown_accounts(config: Config) -> Iterator[tuple[Key, str]]:
+    """Yield the key and the reason for each group and user that does not exist; a number needs no entry."""
+    control = config.control
+    groups: list[tuple[Key, str | None]] = [(("control", "group"), control.group)]
+    groups += [(("control", "operators", position), name) for position, name in enumerate(control.operators)]
+    groups += [(("control", "admins", position), name) for position, name in enumerate(control.admins)]
+    for key, name in groups:
+        if name is not None and not _is_group(name):
+            yield key, f"there is no group {name!r}"
+    users: list[tuple[Key, str | int | None]] = [(("workers", "user"), config.workers.user)]
+    users += [(("plugins", name, "user"), plugin.user) for name, plugin in config.plugins.items()]
+    for key, user in users:
+        if isinstance(user, str) and user not in ("auto", "root") and not _is_user(user):
+            yield key, f"there is no user {user!r}"
+
+
+def _is_group(name: str) -> bool:
+    try:
+        grp.getgrnam(name)
+    except (KeyError, ValueError):  # ValueError: it has a NUL character
+        return False
+    return True
+
+
+def _is_user(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
 
 
 def _with_flags(config: Config, flags: Flags) -> Config:

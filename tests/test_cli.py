@@ -1,6 +1,8 @@
 """plugd's command line, in processes of its own."""
 
+import grp
 import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +96,38 @@ def test_an_invalid_configuration_exits_78_with_every_fault(arguments: list[str]
         f"{file}: $.plugins.cpu.interval: expected a duration such as '10s' or '1h30m', got 'soon'",
         f"{file}: $.log.levle: unknown key; did you mean 'level'?",
     ]
+
+
+@pytest.mark.parametrize("arguments", [["--check-config"], []])
+def test_unknown_groups_and_users_are_faults(arguments: list[str], tmp_path: Path) -> None:
+    """Each is told with its file and key, whether the configuration is to be checked or to be run."""
+    file, drop_in = tmp_path / "x.toml", tmp_path / "plugd.d" / "a.toml"
+    drop_in.parent.mkdir()
+    file.write_text(
+        '[control]\ngroup = "no_group"\noperators = ["root", "no_operators"]\nadmins = ["no\\u0000admins"]\n'
+        '[plugins."disk@data"]\nuser = "no_user"\n'
+    )
+    drop_in.write_text('[workers]\nuser = "no_worker"\n')
+    result = plugd(*arguments, "--config", "x.toml", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (78, "")
+    assert result.stderr.splitlines() == [
+        f"{file}: $.control.group: there is no group 'no_group'",
+        f"{file}: $.control.operators[1]: there is no group 'no_operators'",
+        f"{file}: $.control.admins[0]: there is no group 'no\\x00admins'",
+        f"{drop_in}: $.workers.user: there is no user 'no_worker'",
+        f"{file}: $.plugins.\"disk@data\".user: there is no user 'no_user'",
+    ]
+
+
+def test_known_groups_and_users_are_no_faults(tmp_path: Path) -> None:
+    """A number needs no entry, and auto is no name."""
+    group, user = grp.getgrall()[0].gr_name, pwd.getpwall()[-1].pw_name
+    (tmp_path / "x.toml").write_text(
+        f'[control]\ngroup = "{group}"\noperators = ["{group}"]\nadmins = ["{group}"]\n[workers]\nuser = "auto"\n'
+        f'[plugins]\na.user = "{user}"\nb.user = "root"\nc.user = 4000000001\nd.user = 0\n'
+    )
+    result = plugd("--check-config", "--config", "x.toml", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_faults_of_flags_and_files_are_listed_together(tmp_path: Path) -> None:

@@ -151,8 +151,36 @@ def test_the_ring_answers_as_the_logs_method_does() -> None:
         {"time": 1.0, "level": "info", "event": "e3", "plugin": "b", "fields": {"n": 3}},
         {"time": 1.0, "level": "info", "event": "e4", "plugin": "a", "fields": {"n": 4}},
     ]
-    assert [record["event"] for record in ring.records("a", 50)] == ["e2", "e4"]
+    assert [record["event"] for record in ring.records("a", 50)] == ["e0", "e2", "e4"]
     assert ring.records(lines=0) == []
+
+
+def test_a_plugin_that_says_much_displaces_no_other() -> None:
+    """Each plugin has a ring of its own; that of all has only the latest."""
+    ring = LogRing(size=5, plugin_size=3)
+    for name, count in (("quiet", 2), ("chatty", 20)):
+        for number in range(count):
+            ring.append({"time": 1.0, "level": "info", "event": f"{name}{number}", "plugin": name})
+    assert [record["event"] for record in ring.records("quiet")] == ["quiet0", "quiet1"]
+    assert [record["event"] for record in ring.records("quiet", 1)] == ["quiet1"]
+    assert [record["event"] for record in ring.records("chatty")] == ["chatty17", "chatty18", "chatty19"]
+    assert {record["plugin"] for record in ring.records()} == {"chatty"}
+    assert ring.records("unheard") == []
+
+
+def test_the_rings_keep_500_of_all_and_100_of_each_plugin() -> None:
+    """So much at most, however much is asked for."""
+    ring = LogRing()
+    for number in range(600):
+        ring.append({"time": 1.0, "level": "info", "event": "e", "plugin": "ab"[number % 2]})
+    assert [len(ring.records(name, 1000)) for name in (None, "a", "b")] == [500, 100, 100]
+
+
+def test_a_plugin_that_is_no_name_is_kept_with_all() -> None:
+    """A fact that happens to be called plugin costs nothing."""
+    ring = LogRing()
+    ring.append({"time": 1.0, "level": "info", "event": "e", "plugin": ["a"]})
+    assert [record["plugin"] for record in ring.records()] == [["a"]]
 
 
 def test_a_record_without_plugin_says_so() -> None:

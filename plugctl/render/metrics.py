@@ -38,7 +38,7 @@ def stats(result: dict[str, Any], style: Style) -> list[str]:
             (
                 metric["plugin"],
                 metric["name"],
-                quantity(metric["value"], metric["unit"], metric["kind"]),
+                quantity(metric["value"], metric["unit"], metric["kind"], metric["name"]),
                 None if metric.get("rate") is None else rate(metric["rate"], metric["unit"]),
                 labels_text(metric["labels"]),
             )
@@ -57,7 +57,7 @@ def samples(notification: dict[str, Any], style: Style) -> list[str]:
             style.paint(clock(sample["time"]), DIM),
             printable(sample["plugin"]),
             style.paint(printable(sample["name"]), BOLD) + (f"{{{labels}}}" if labels else ""),
-            printable(quantity(sample["value"], sample["unit"], sample["kind"])),
+            printable(quantity(sample["value"], sample["unit"], sample["kind"], sample["name"])),
         ]
         if sample.get("rate") is not None:
             parts.append(style.paint(printable(rate(sample["rate"], sample["unit"])), DIM))

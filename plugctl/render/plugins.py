@@ -52,6 +52,7 @@ def description(result: dict[str, Any], style: Style) -> list[str]:
             ("interval", duration(result.get("interval"))),
             ("timeout", None if timeout is None else duration(timeout)),
             ("requires", ", ".join(requires) or None),
+            *[("unconfined", reason) for reason in result.get("unconfined") or ()],
         ],
         style,
     )

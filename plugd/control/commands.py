@@ -181,9 +181,10 @@ async def handle_unload(session: "Session", params: p.Unload) -> dict[str, Any]:
 
 async def handle_reload(session: "Session", params: p.Reload) -> dict[str, Any]:
     context = session.context
-    if not params.names and not params.dry_run:
-        await context.reload_settings()
-    return await context.registry.reload(params.names, dry_run=params.dry_run, actor=session.actor)
+    discover = None
+    if not params.names:
+        discover = await context.reload_settings(params.dry_run)
+    return await context.registry.reload(params.names, dry_run=params.dry_run, actor=session.actor, discover=discover)
 
 
 async def handle_pause(session: "Session", params: p.Pause) -> dict[str, Any]:

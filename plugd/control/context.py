@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from plugd.catalog.discovery import Found
 from plugd.control.access import AccessPolicy
 from plugd.hosting.events import EventLog
 from plugd.hosting.registry import Registry
@@ -18,8 +19,8 @@ class Context:
     """The parts of a running daemon.
 
     Attributes:
-        reload_settings: reads the configuration anew and puts it in force; raises CommandError and changes
-            nothing where it is invalid.
+        reload_settings: reads the configuration anew, puts it in force unless it is a dry run, and returns what
+            finds plugins by it; raises CommandError and changes nothing where it is invalid.
         started_at: Unix seconds.
         started_monotonic: seconds of CLOCK_MONOTONIC.
         boot_id: of this run of the daemon: another one after every start.
@@ -35,7 +36,7 @@ class Context:
     events: EventLog
     ring: LogRing
     policy: AccessPolicy
-    reload_settings: Callable[[], Awaitable[None]]
+    reload_settings: Callable[[bool], Awaitable[Callable[[], Found]]]
     started_at: float
     started_monotonic: float
     boot_id: str

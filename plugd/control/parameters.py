@@ -71,10 +71,10 @@ class Resume(Parameters, frozen=True, kw_only=True):
 
 
 class Logs(Parameters, frozen=True, kw_only=True):
-    """``name``: of one plugin; ``lines``: at most so many."""
+    """``name``: of one plugin, of which 100 are kept; ``lines``: at most so many."""
 
     name: Name | None = None
-    lines: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 50
+    lines: Annotated[int, msgspec.Meta(ge=1, le=500)] = 50
 
 
 class Get(Parameters, frozen=True, kw_only=True):

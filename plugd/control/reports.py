@@ -184,5 +184,5 @@ def problems(supervisors: Sequence[Supervisor]) -> list[dict[str, Any]]:
             "last_error": each.failure.message if each.failure else None,
         }
         for each in supervisors
-        if each.state in (BACKOFF, QUARANTINED, FAILED)
+        if each.state in (BACKOFF, QUARANTINED, FAILED) or each.failing
     ]

@@ -9,6 +9,7 @@ from typing import Any
 from plugd.hosting.environment import Tick
 
 DURATIONS_KEPT = 256  # collections, for the percentiles
+TELL_AGAIN = 60.0  # seconds
 LATE = 0.01  # seconds by which a tick is called late
 
 
@@ -39,6 +40,27 @@ class Counters:
         self.collects += 1
         self.duration_last = duration
         self.durations.append(duration)
+
+
+@dataclass(slots=True)
+class Streak:
+    """Failed collections in a row; of many, not each is worth a line of the log."""
+
+    length: int = 0
+    told: float = 0.0  # seconds of the clock that is passed in
+
+    def fail(self, now: float) -> bool:
+        """Count one; return whether to tell of it: the first, and then one a minute."""
+        self.length += 1
+        if self.length > 1 and now - self.told < TELL_AGAIN:
+            return False
+        self.told = now
+        return True
+
+    def end(self) -> int:
+        """Return how many there were; there are none now."""
+        length, self.length = self.length, 0
+        return length
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ class Registry:
         self._discover = discover
         self._supervisors: dict[str, Supervisor] = {}
         self._unloaded: set[str] = set()  # by request: they stay away until somebody loads them
+        self._asked_for: set[str] = set()  # though the configuration disables them: they stay until unloaded
         self._lock = anyio.Lock()
         self._retry_due = False
         self._stopping = False
@@ -110,6 +111,7 @@ class Registry:
             todo = [name for name in wanted if name not in errors]
             errors |= await self._start_each([(name, self._load(specs[name], "load", actor)) for name in todo])
             self._unloaded.difference_update(todo)
+            self._asked_for.update(name for name in todo if not specs[name].config.enabled)
             return outcome("load", {"loaded": [name for name in todo if name not in errors]}, errors, wanted)
 
     async def unload(
@@ -144,12 +146,24 @@ class Registry:
             errors |= await self._unload_each(todo, "unload", actor)
             done = [name for name in todo if name not in errors]
             self._unloaded.update(done)
+            self._asked_for.difference_update(done)
             return outcome("unload", {"unloaded": done}, errors, wanted)
 
     async def reload(
-        self, names: Sequence[str] | None, *, dry_run: bool = False, actor: Actor | None = None
+        self,
+        names: Sequence[str] | None,
+        *,
+        dry_run: bool = False,
+        actor: Actor | None = None,
+        discover: Callable[[], Found] | None = None,
     ) -> dict[str, Any]:
         """Reload these plugins, changed or not; or do for all what has changed.
+
+        Args:
+            names: None or empty: all.
+            dry_run: whether only to say what would be done.
+            actor: who wants it.
+            discover: walks the directories by another configuration than the one in force.
 
         Returns: ``{loaded, reloaded, unloaded, unchanged, failed}``; a dry run says it and does nothing.
 
@@ -157,7 +171,7 @@ class Registry:
             CommandError: ``plugin.not_found``: one of ``names`` is not loaded, or its file is gone.
         """
         async with self._lock:
-            specs = (await self.find()).specs
+            specs = (await self.find(discover)).specs
             plan = self._plan_named(names, specs) if names else self._plan(specs)
             errors: dict[str, CommandError] = {}
             if not dry_run:
@@ -215,15 +229,17 @@ class Registry:
             return report | {"ok": False, "faults": error.data.get("faults") or [fault]}
         return report | {"samples": len(collection.values), "duration": collection.duration}
 
-    async def find(self) -> Found:
+    async def find(self, discover: Callable[[], Found] | None = None) -> Found:
         """Walk the plugin directories."""
         # In a thread: a hung file system must not hold up the daemon.
-        found = await anyio.to_thread.run_sync(self._discover, abandon_on_cancel=True)
+        found = await anyio.to_thread.run_sync(discover or self._discover, abandon_on_cancel=True)
         self.ignored = found.ignored
         return found
 
     def _plan(self, specs: dict[str, PluginSpec]) -> Plan:
-        plan = plan_of({name: each.spec for name, each in self._supervisors.items()}, specs, self._unloaded)
+        plan = plan_of(
+            {name: each.spec for name, each in self._supervisors.items()}, specs, self._unloaded, self._asked_for
+        )
         self._unloaded.intersection_update(specs)
         return plan
 

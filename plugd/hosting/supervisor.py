@@ -9,7 +9,7 @@ import anyio
 import structlog
 
 from plugd.catalog.spec import PluginSpec
-from plugd.errors import PLUGIN_INVALID, PLUGIN_NOT_FOUND, PLUGIN_TIMEOUT, REQUEST_INVALID, CommandError
+from plugd.errors import PLUGIN_CRASHED, PLUGIN_INVALID, PLUGIN_NOT_FOUND, PLUGIN_TIMEOUT, REQUEST_INVALID, CommandError
 from plugd.hosting.alarm import Alarm
 from plugd.hosting.backoff import Backoff
 from plugd.hosting.collection import Collection
@@ -17,7 +17,7 @@ from plugd.hosting.environment import Environment, Tick
 from plugd.hosting.events import Actor
 from plugd.hosting.generation import Generation
 from plugd.hosting.launcher import Launcher
-from plugd.hosting.record import Counters, Failure
+from plugd.hosting.record import Counters, Failure, Streak
 from plugd.hosting.worker import Worker
 
 log = structlog.get_logger()
@@ -59,12 +59,14 @@ class Supervisor:
         self._environment = environment
         self._launcher = Launcher(environment)
         self._lock = anyio.Lock()
+        self._calling = anyio.Lock(fast_acquire=True)
         self._backoff = Backoff(environment.backoff)
         self._loop = asyncio.get_running_loop()
         self._alarm = Alarm()
         self._collecting = False
         self._collected = anyio.Event()
         self._breaches = 0
+        self._streak = Streak()
         self._probation = 0
         self._retired: Retired | None = None
         self._holding = False  # ticks, until the next generation is in force
@@ -100,6 +102,11 @@ class Supervisor:
     def next_retry(self) -> float | None:
         """When it is tried again, or goes on by itself, in Unix seconds; None: not by itself."""
         return self._alarm.time
+
+    @property
+    def failing(self) -> bool:
+        """Whether it runs, and its last collections have all failed."""
+        return self.state == RUNNING and self._streak.length >= BREACHES_ALLOWED
 
     # What is done with it
 
@@ -205,26 +212,46 @@ class Supervisor:
         """
         if self.current is None:
             raise CommandError(REQUEST_INVALID, f"plugin {self.name!r} is {self.state}", {"state": self.state})
-        return await self.current.worker.call(method, params, timeout)
+        doing = f"command {params['command']!r}" if method == "call" else method
+        # One after the other, so that the time of each is its own. A tick that falls into it comes next.
+        try:
+            async with self._calling:
+                self._collect_held()
+                if self._collecting:
+                    await self._collected.wait()
+                if self.current is None:
+                    raise CommandError(PLUGIN_CRASHED, f"plugin {self.name!r} is {self.state}", {"state": self.state})
+                return await self.current.worker.call(method, params, timeout, doing)
+        finally:
+            if not self._calling.locked():
+                self._collect_held()
 
     def tick(self, tick: Tick) -> None:
         """Collect now, or count the tick as skipped when the last collection is not done."""
         self.counters.count_tick(tick)
-        if self._holding:
+        if self._holding or (self._calling.locked() and not self._collecting):
             self.counters.skipped += self._held_tick is not None
             self._held_tick = tick
-        elif self.state != RUNNING or self.current is None:
-            return
-        elif self._collecting:
+        elif self._collecting or (self.current is not None and self.current.worker.abandoned):
             self.counters.skipped += 1
         else:
-            self._collecting = True
-            self._collected = anyio.Event()
-            self._environment.start(self._collect, self.current)
+            self._begin_collection()
 
     def _check_there(self) -> None:
         if self.state == STOPPING:
             raise CommandError(PLUGIN_NOT_FOUND, f"plugin {self.name!r} has been unloaded", {"name": self.name})
+
+    def _begin_collection(self) -> None:
+        if self.state == RUNNING and self.current is not None and not self._collecting:
+            self._collecting = True
+            self._collected = anyio.Event()
+            self._environment.start(self._collect, self.current)
+
+    def _collect_held(self) -> None:
+        """Do what a tick asked for that had to wait."""
+        if not self._holding and self._held_tick is not None:
+            self._held_tick = None
+            self._begin_collection()
 
     # How a generation comes into force
 
@@ -315,9 +342,7 @@ class Supervisor:
 
     def _release_tick(self) -> None:
         self._holding = False
-        tick, self._held_tick = self._held_tick, None
-        if tick is not None:
-            self.tick(Tick(tick.due))
+        self._collect_held()
 
     # What happens to it
 
@@ -336,6 +361,9 @@ class Supervisor:
     async def _complete(self, collection: Collection) -> None:
         self.counters.count_collection(collection.duration)
         self._breaches = 0
+        failed = self._streak.end()
+        if failed > 1:
+            self._log.info("collection_succeeded", failed_before=failed)
         if self._probation:
             self._probation -= 1
             if not self._probation:
@@ -353,7 +381,8 @@ class Supervisor:
         self.counters.failures += 1
         self.counters.timeouts += error.code == PLUGIN_TIMEOUT
         self._note(error)
-        self._log.warning("collection_failed", reason=error.message)
+        if self._streak.fail(self._loop.time()):
+            self._log.warning("collection_failed", reason=error.message, in_a_row=self._streak.length)
         if generation is not self.current or not generation.worker.alive:
             return
         if self._retired is not None and self.state == RUNNING:

@@ -106,7 +106,7 @@ class Worker:
         """Whether the process has not been seen to end."""
         return self.exit is None
 
-    async def call(self, method: str, params: dict[str, Any], timeout: float) -> Any:
+    async def call(self, method: str, params: dict[str, Any], timeout: float, doing: str = "") -> Any:
         """Ask the worker; return its result.
 
         Raises:
@@ -126,14 +126,16 @@ class Worker:
             with anyio.fail_after(timeout):
                 return await future
         except TimeoutError:
-            self.kill(f"{method} took longer than {timeout:g} s")
-            raise CommandError(PLUGIN_TIMEOUT, f"{method} took longer than {timeout:g} s") from None
+            reason = f"{doing or method} took longer than {timeout:g} s"
+            self.kill(reason)
+            raise CommandError(PLUGIN_TIMEOUT, reason) from None
         finally:
             del self._calls[identifier]
             if not self._calls:
                 self._busy_total += self._loop.time() - self._busy_since
             if not future.done() or future.cancelled():
                 self._abandoned.add(identifier)
+                self._loop.call_later(timeout, self._give_up, identifier, doing or method)
 
     def check_alive(self) -> None:
         """Raise what :meth:`call` would, if the process has ended.
@@ -162,6 +164,15 @@ class Worker:
             self.kill_reason = reason
             kill_tree(self.pid, self._pidfd)
         self._stream.close(reason)
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether it is still at work on something that nobody waits for any more."""
+        return bool(self._abandoned)
+
+    def _give_up(self, identifier: int, doing: str) -> None:
+        if identifier in self._abandoned:
+            self.kill(f"{doing} was cancelled and did not end")
 
     def busy_seconds(self) -> float:
         """Return how many seconds it has spent on requests so far."""

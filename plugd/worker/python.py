@@ -242,7 +242,7 @@ class PythonHost:
     def _pushed(self) -> list[Sample]:
         """What came from ``run`` since the last collection: of each series the latest."""
         if self._loop is not None:
-            self._loop.check()
+            self._run("run", self._loop.check)
         latest = {(sample.metric, sample.labels): sample for sample in self._plugin.pushed}
         self._plugin.pushed.clear()
         return list(latest.values())

@@ -368,7 +368,8 @@ def test_logs(running: Daemon) -> None:
     assert line["fields"] == line["fields"] | {"stream": "stdout", "line": "collecting", "generation": 1}
     assert len(running.call("logs", lines=2)) == 2
     assert [record["event"] for record in running.call("logs", name="demo", lines=1)] == [answer[-1]["event"]]
-    assert any(record["plugin"] is None for record in running.call("logs", lines=1000))
+    assert any(record["plugin"] is None for record in running.call("logs", lines=500))
+    assert refusal(running, "logs", lines=501).code == "request.invalid"
 
 
 def test_get(running: Daemon) -> None:

@@ -156,14 +156,6 @@ def test_a_worker_of_another_user_dies_with_the_daemon(daemon: Daemons) -> None:
     wait_until(lambda: ended(pid), "the end of the worker")
 
 
-def test_a_user_that_does_not_exist_fails_the_load_with_the_reason(daemon: Daemons) -> None:
-    """The plugin does not run as anybody else instead."""
-    running = daemon(plugins={"probe": PROBE}, config='[plugins.probe]\nuser = "no_such_user"\n')
-    row = running.plugin("probe")
-    assert row["state"] == "failed"
-    assert row["last_error"] == "cannot run as user 'no_such_user': there is no user 'no_such_user'"
-
-
 def test_other_limits_are_applied_by_a_reload(daemon: Daemons) -> None:
     """A new worker has the new environment; a plugin that is not concerned keeps its own."""
     running = daemon(plugins={"probe": PROBE, "other": PROBE.replace("Probe", "Other")}, config="[plugins.probe]\n")

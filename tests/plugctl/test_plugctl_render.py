@@ -104,6 +104,7 @@ DESCRIPTION: dict[str, Any] = {
     **CPU,
     "timeout": None,
     "offset": 0.5,
+    "unconfined": ["user: the worker is root"],
     "requires": ["load"],
     "metrics": [{"name": "system.cpu.time", "kind": "counter", "unit": "s", "labels": ["cpu.mode"], "help": "Time."}],
     "commands": [
@@ -161,6 +162,14 @@ def test_stats_show_costs_and_metrics_in_their_units() -> None:
     assert "memory system.memory.usage 1.0 GiB - -" in shown
 
 
+@pytest.mark.parametrize(("name", "value"), [("system.cpu.utilization", "50.0%"), ("test.level", "0.5")])
+def test_percent_are_shown_of_what_is_named_a_share(name: str, value: str) -> None:
+    """In the table and in the line of a sample alike; another number of unit 1 is shown as it is."""
+    metric = {**STATS["metrics"][1], "name": name, "unit": "1", "value": 0.5}
+    assert f"{name} {value} - -" in text(metrics.stats({**STATS, "metrics": [metric]}, PLAIN))
+    assert text(metrics.samples({"samples": [metric]}, PLAIN)).endswith(f"{name} {value}")
+
+
 def test_the_status_tells_how_the_daemon_is() -> None:
     """With its problems, and what it noted."""
     shown = text(daemon.status(STATUS, PLAIN))
@@ -195,6 +204,14 @@ def test_a_description_shows_all_that_can_be_used() -> None:
         "percpu True",
     ):
         assert part in shown
+
+
+def test_a_description_tells_what_a_plugin_is_not_kept_from() -> None:
+    """A line for each reason; none where it is confined."""
+    reasons = ["sandbox: the kernel has none", "user: the worker is root"]
+    lines = plugins.description({**DESCRIPTION, "unconfined": reasons}, PLAIN)
+    assert [line for line in lines if "unconfined" in line] == [f"unconfined  {reason}" for reason in reasons]
+    assert "unconfined" not in text(plugins.description({**DESCRIPTION, "unconfined": []}, PLAIN))
 
 
 def test_faults_are_shown_as_compilers_do() -> None:

@@ -18,7 +18,8 @@ from plugctl.units import duration, moment, number, parse_count, parse_duration,
         (5 * 2**40, "By", "counter", "5.0 TiB"),
         (2, "KiBy", "gauge", "2.0 KiB"),
         (273600, "s", "gauge", "3d 4h"),
-        (0.5, "1", "gauge", "50.0%"),
+        (0.5, "1", "gauge", "0.5"),
+        (250, "1", "gauge", "250"),
         (12, "1", "counter", "12"),
         (41.25, "Cel", "gauge", "41.25 °C"),
         (3_200_000_000, "Hz", "gauge", "3.2 GHz"),
@@ -32,6 +33,24 @@ from plugctl.units import duration, moment, number, parse_count, parse_duration,
 def test_a_value_is_told_in_its_unit(value: float | None, unit: str, kind: str, text: str) -> None:
     """UCUM units become what people read."""
     assert quantity(value, unit, kind) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "text"),
+    [
+        ("system.cpu.utilization", "gauge", "50.0%"),
+        ("cache.ratio", "gauge", "50.0%"),
+        ("fraction", "gauge", "50.0%"),
+        ("hw.battery.charge", "gauge", "50.0%"),
+        ("system.cpu.load_average.1m", "gauge", "0.5"),
+        ("system.utilization.peaks", "gauge", "0.5"),
+        ("hw.battery.discharge", "gauge", "0.5"),
+        ("system.cpu.utilization", "counter", "0.5"),
+    ],
+)
+def test_percent_are_for_what_is_named_a_share(name: str, kind: str, text: str) -> None:
+    """The unit 1 alone does not say so: it is that of every number without a dimension."""
+    assert quantity(0.5, "1", kind, name) == text
 
 
 @pytest.mark.parametrize(
@@ -69,7 +88,13 @@ def test_a_duration_has_two_units_at_most(seconds: float, text: str) -> None:
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, 1e300])
 def test_no_float_is_too_strange(value: float) -> None:
     """Whatever a plugin measured, it can be shown."""
-    for text in (quantity(value, "s"), quantity(value, "By"), quantity(value, "1"), number(value), moment(value)):
+    for text in (
+        quantity(value, "s"),
+        quantity(value, "By"),
+        quantity(value, "1", "gauge", "ratio"),
+        number(value),
+        moment(value),
+    ):
         assert text
 
 
