@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from plugd import leftovers
 from plugd.catalog.spec import PluginSpec
-from plugd.worker import leftovers
 
 # The range that systemd takes its dynamic users from, and no distribution gives to anybody: systemd.exec(5).
 FIRST_UID, LAST_UID = 61184, 65519

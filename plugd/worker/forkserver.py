@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from plugd.worker import leftovers, process
+from plugd import leftovers
+from plugd.worker import process
 from plugd.worker.confine import rehearse
 from plugd.worker.main import run
 from plugd.worker.searchpath import clean_search_path

@@ -71,7 +71,9 @@ def test_an_id_in_flight_is_not_given_twice(holding: Daemon) -> None:
 def test_cancel_ends_a_request(holding: Daemon) -> None:
     """A request that is cancelled is answered so, and what the plugin answers later is nobody's."""
     with Wire(holding.socket) as wire:
-        wire.send(hold(1), [0, 2, "cancel", [{"request": 1}]])
+        wire.send(hold(1))
+        assert wire.ask("ping", id=3) == (None, "pong")  # The other is under way: cancelled before, it would not begin.
+        wire.send([0, 2, "cancel", [{"request": 1}]])
         answers = {frame[1]: frame for frame in (wire.frame(), wire.frame())}
         assert answers[2] == [1, 2, None, {"cancelled": True}]
         assert answers[1][2] is not None
