@@ -29,6 +29,9 @@ class Distrusted(Exception):  # noqa: N818 - it says what the file is
     """A file may not run; the text says which part of its path is the reason, and what to do."""
 
 
+PACKAGE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+
+
 class Listing(NamedTuple):
     """The names in a directory, sorted, and why nothing in it may run, or None."""
 
@@ -43,8 +46,13 @@ class _Directory(NamedTuple):
 
 def trusted_owners() -> frozenset[int]:
     """Return the users who may change what runs: root, the daemon's, and the owner of plugd's own code."""
-    package = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-    return frozenset({0, os.geteuid(), os.stat(package).st_uid})
+    return frozenset({0, os.geteuid(), os.stat(PACKAGE).st_uid})
+
+
+def writes_plugd(gid: int) -> bool:
+    """Whether the members of a group may write plugd's own code, and so change what runs in any case."""
+    package = os.stat(PACKAGE)
+    return gid == package.st_gid and bool(package.st_mode & stat.S_IWGRP)
 
 
 class Trust:
@@ -175,8 +183,9 @@ def judge(path: str, status: os.stat_result, owners: frozenset[int]) -> str | No
         return None
     if mode & stat.S_IWOTH:
         return f"{what} can be written by everybody: chmod go-w {shlex.quote(path)}"
-    if mode & stat.S_IWGRP and status.st_gid != 0 and not _is_private(status.st_gid, owners):
-        group = _group(status.st_gid)
+    gid = status.st_gid
+    if mode & stat.S_IWGRP and gid != 0 and not _is_private(gid, owners) and not writes_plugd(gid):
+        group = _group(gid)
         return f"{what} can be written by group {group}: chmod go-w {shlex.quote(path)}"
     return None
 

@@ -361,3 +361,16 @@ def test_a_directory_swapped_for_a_link_is_never_followed(plugins: Path, tmp_pat
         thread.join()
     assert b"ONE\n" in outcomes
     assert b"EVIL\n" not in outcomes
+
+
+def test_a_group_that_may_write_plugd_may_write_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a clone made with umask 002: it can change what runs in any case, and no other group can."""
+    package = tmp_path / "package"
+    package.mkdir()
+    package.chmod(0o775)
+    monkeypatch.setattr(trust, "PACKAGE", str(package))
+    gid = package.stat().st_gid
+    assert trust.writes_plugd(gid)
+    assert not trust.writes_plugd(gid + 1)
+    package.chmod(0o755)
+    assert not trust.writes_plugd(gid)
