@@ -5,18 +5,26 @@ import stat
 import sys
 from collections.abc import Iterable
 
+import msgpack
+
 import plugd
 
 
 def trusted_entries(entries: Iterable[str]) -> list[str]:
     """Return the entries of ``sys.path`` that nobody can write to but root, this user and the owner of plugd.
 
-    What holds plugd or Python itself stays in any case: it has been trusted already. An entry that is no absolute
-    path, or is not there, goes.
+    What holds plugd, its dependencies or Python itself stays in any case: it has been trusted already, by the daemon.
+    An entry that is no absolute path, or is not there, goes.
     """
     package = os.path.dirname(os.path.dirname(os.path.abspath(plugd.__file__)))
     owners = {0, os.getuid(), os.stat(package).st_uid}
-    loaded = {package, os.path.dirname(os.__file__), os.path.join(os.path.dirname(os.__file__), "lib-dynload")}
+    dependencies = os.path.dirname(os.path.dirname(os.path.abspath(msgpack.__file__)))
+    loaded = {
+        package,
+        dependencies,
+        os.path.dirname(os.__file__),
+        os.path.join(os.path.dirname(os.__file__), "lib-dynload"),
+    }
     return [entry for entry in entries if os.path.isabs(entry) and (entry in loaded or _is_safe(entry, owners))]
 
 

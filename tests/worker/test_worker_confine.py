@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from plugd.prctl import PR_SET_CHILD_SUBREAPER
-from plugd.worker import landlock
+from plugd.worker import landlock, searchpath
 from plugd.worker.confine import count_tasks
 from plugd.worker.credentials import CAP_DAC_READ_SEARCH
 from plugd.worker.searchpath import trusted_entries
@@ -427,3 +427,13 @@ def test_plugd_and_python_themselves_stay_in_the_search_path() -> None:
     assert str(Path(landlock.__file__).parents[2]) in kept
     assert str(Path(resource.__file__ or os.__file__).parent) in kept or str(Path(os.__file__).parent) in kept
     assert not [entry for entry in kept if os.stat(entry).st_mode & stat.S_IWOTH]
+
+
+def test_the_directory_of_plugds_dependencies_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However it is written to, as by a group in a clone made with umask 002: no worker could start without it."""
+    site, loose = tmp_path / "site", tmp_path / "loose"
+    for directory in (site, loose):
+        directory.mkdir()
+        directory.chmod(0o775)
+    monkeypatch.setattr(searchpath.msgpack, "__file__", str(site / "msgpack" / "__init__.py"))
+    assert trusted_entries([str(site), str(loose)]) == [str(site)]
