@@ -26,7 +26,7 @@ def list_row(supervisor: Supervisor) -> dict[str, Any]:
         "sha256": spec.sha256,
         "generation": supervisor.number,
         "pid": current.worker.pid if current else None,
-        "interval": supervisor.interval,
+        "interval": supervisor.timing.interval,
         "loaded_at": current.loaded_at if current else None,
         "collects": supervisor.counters.collects,
         "failures": supervisor.counters.failures,
@@ -101,7 +101,7 @@ def describe(supervisor: Supervisor, details: Any, values: Any) -> dict[str, Any
             "interval",
         )
     }
-    report |= {"timeout": supervisor.timeout, "offset": supervisor.offset}
+    report |= {"timeout": supervisor.timing.timeout, "offset": supervisor.timing.offset}
     description = supervisor.current.description if supervisor.current else None
     report["unconfined"] = list(description.unconfined) if description else []
     report["requires"] = list(description.requires) if description else []

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import structlog
 
 from plugd.catalog.spec import PluginSpec
 from plugd.errors import PLUGIN_INVALID, CommandError
 from plugd.hosting.collection import Collection, MetricDeclaration, SeriesIndex
 from plugd.hosting.worker import Worker
+
+log = structlog.get_logger()
 
 LOAD_TIMEOUT = 10.0  # seconds to import, to validate, and to start
 STATE_TIMEOUT = 2.0  # seconds for save_state and for load_state
@@ -105,8 +108,15 @@ class Generation:
         self.spec = spec
 
     async def save_state(self) -> Any:
-        """Return what the next generation shall know, or None."""
-        return await self.worker.call("save_state", {}, STATE_TIMEOUT)
+        """Return what the next generation shall know, or None; also where the plugin fails at it.
+
+        One whose ``save_state`` is broken must not be kept from the edit that mends it.
+        """
+        try:
+            return await self.worker.call("save_state", {}, STATE_TIMEOUT)
+        except CommandError as error:
+            log.warning("state_lost", plugin=self.spec.name, generation=self.number, reason=error.message)
+            return None
 
     async def load_state(self, state: Any) -> None:
         """Hand over what the last generation saved."""

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import anyio
 import structlog
@@ -17,7 +17,9 @@ from plugd.hosting.environment import Environment, Tick
 from plugd.hosting.events import Actor
 from plugd.hosting.generation import Generation
 from plugd.hosting.launcher import Launcher
+from plugd.hosting.probation import Probation, Retired
 from plugd.hosting.record import Counters, Failure, Streak
+from plugd.hosting.timing import Timing, timing_of
 from plugd.hosting.worker import Worker
 
 log = structlog.get_logger()
@@ -26,15 +28,6 @@ STARTING, RUNNING, BACKOFF, PAUSED = "starting", "running", "backoff", "paused"
 QUARANTINED, FAILED, STOPPING = "quarantined", "failed", "stopping"
 
 BREACHES_ALLOWED = 3  # collections in a row that break the plugin's own declarations
-PROBATION = 3  # collections in which a new generation may not fail, or the old one comes back
-
-
-class Retired(NamedTuple):
-    """The generation before, as long as it may have to come back: its code is kept here, not on disk."""
-
-    spec: PluginSpec
-    number: int
-    state: Any
 
 
 class Supervisor:
@@ -67,8 +60,7 @@ class Supervisor:
         self._collected = anyio.Event()
         self._breaches = 0
         self._streak = Streak()
-        self._probation = 0
-        self._retired: Retired | None = None
+        self._probation = Probation()
         self._holding = False  # ticks, until the next generation is in force
         self._held_tick: Tick | None = None
         self._log = log.bind(plugin=self.name)
@@ -76,22 +68,9 @@ class Supervisor:
     # What it is set to
 
     @property
-    def interval(self) -> float:
-        """Seconds between ticks: as configured, as the plugin says, or the default."""
-        own = self.current.description.interval if self.current else 10.0
-        return self.spec.config.interval or self._environment.default_interval or own
-
-    @property
-    def timeout(self) -> float:
-        """Seconds that a collection may take."""
-        own = self.current.description.timeout if self.current else None
-        configured = self.spec.config.timeout or own or self._environment.default_timeout
-        return configured or min(max(self.interval, 1.0), 30.0)
-
-    @property
-    def offset(self) -> float:
-        """Seconds by which its ticks come after the aligned instant."""
-        return self.spec.config.offset or 0.0
+    def timing(self) -> Timing:
+        """How often it collects, and how long that may take."""
+        return timing_of(self.spec, self.current.description if self.current else None, self._environment)
 
     @property
     def worker(self) -> Worker | None:
@@ -135,7 +114,7 @@ class Supervisor:
                 self._alarm.cancel()
                 self._backoff.forgive()
                 self._release_tick()
-                self._retired = None
+                self._probation.end()
                 self.spec = spec
                 self.number += 1
                 self._change(STARTING, cause, actor)
@@ -165,7 +144,7 @@ class Supervisor:
         """End the plugin and leave nothing of it."""
         async with self._lock:
             self._alarm.cancel()
-            self._retired = None
+            self._probation.end()
             self._environment.ticker.remove(self.name)
             self._change(STOPPING, cause, actor)
             if self.current is not None:
@@ -280,7 +259,7 @@ class Supervisor:
             if self._collecting:
                 await self._collected.wait()
             old = self.current
-            state = await self._saved_state(old)
+            state = await old.save_state() if old is not None else None
             if state is not None:
                 await generation.load_state(state)
             generation.worker.check_alive()  # It may have died while it waited to be in force.
@@ -290,8 +269,7 @@ class Supervisor:
             raise
         old = self.current
         if old is not None:
-            self._retired = Retired(old.spec, old.number, state)
-            self._probation = PROBATION
+            self._probation.begin(Retired(old.spec, old.number, state))
         self.spec = spec
         self.number = generation.number
         self._cancel_restart()
@@ -320,16 +298,6 @@ class Supervisor:
                 self._adopt(generation, cause, None)
             self._release_tick()
 
-    async def _saved_state(self, generation: Generation | None) -> Any:
-        if generation is None:
-            return None
-        try:
-            return await generation.save_state()
-        except CommandError as error:
-            # A plugin whose save_state is broken must not be kept from the edit that mends it.
-            self._log.warning("state_lost", reason=error.message)
-            return None
-
     def _adopt(self, generation: Generation, cause: str, actor: Actor | None) -> None:
         self.current = generation
         self._breaches = 0
@@ -348,7 +316,7 @@ class Supervisor:
 
     async def _collect(self, generation: Generation) -> None:
         try:
-            collection = await generation.collect(self.timeout, self._launcher.inputs(generation))
+            collection = await generation.collect(self.timing.timeout, self._launcher.inputs(generation))
         except CommandError as error:
             self._incomplete(generation, error)
         else:
@@ -364,10 +332,7 @@ class Supervisor:
         failed = self._streak.end()
         if failed > 1:
             self._log.info("collection_succeeded", failed_before=failed)
-        if self._probation:
-            self._probation -= 1
-            if not self._probation:
-                self._retired = None
+        self._probation.count()
         if collection.dropped:
             if not self.counters.dropped:
                 labels = dict(collection.exploding)
@@ -385,7 +350,7 @@ class Supervisor:
             self._log.warning("collection_failed", reason=error.message, in_a_row=self._streak.length)
         if generation is not self.current or not generation.worker.alive:
             return
-        if self._retired is not None and self.state == RUNNING:
+        if self._probation and self.state == RUNNING:
             self.current = None
             self._environment.start(generation.close)
             self._roll_back(error.message)
@@ -408,7 +373,7 @@ class Supervisor:
         self.failure = Failure.of(reason, {"exit": str(worker.exit), "output": list(worker.last_output)})
         if self.state != RUNNING:
             self._environment.ticker.remove(self.name)
-        elif self._retired is not None:
+        elif self._probation:
             self._roll_back(reason)
         else:
             self._environment.ticker.remove(self.name)
@@ -416,9 +381,8 @@ class Supervisor:
 
     def _roll_back(self, reason: str) -> None:
         """A generation on probation has failed: ticks are held until the one before is back."""
-        retired, self._retired = self._retired, None
+        retired = self._probation.end()
         assert retired is not None
-        self._probation = 0
         self._holding = True
         self.spec, self.number = retired.spec, retired.number
         cause = f"rolled back to generation {retired.number}: {reason}"
@@ -465,7 +429,8 @@ class Supervisor:
 
     def _schedule(self) -> None:
         if self.state == RUNNING:
-            self._environment.ticker.add(self.name, self.interval, self.offset, self.tick)
+            timing = self.timing
+            self._environment.ticker.add(self.name, timing.interval, timing.offset, self.tick)
 
     def _change(self, state: str, cause: str, actor: Actor | None = None) -> None:
         before, self.state = self.state, state
