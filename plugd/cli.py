@@ -31,6 +31,7 @@ exit codes:
   0   stopped as asked
   64  wrong usage
   69  another plugd owns the socket, and keeps serving
+  73  the control socket cannot be made
   78  the configuration is not valid; every fault is listed
 """
 

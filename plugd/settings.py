@@ -66,9 +66,10 @@ def resolve(flags: Flags, environ: Mapping[str, str], uid: int) -> Settings:
     Raises:
         ConfigError: with every fault of the files and the flags; that a user or group does not exist is one.
     """
+    faults = list(_socket_faults(flags.socket))
     flags = _absolute(flags)
     usual = defaults(environ, uid)
-    faults = _flag_faults(flags)
+    faults += _flag_faults(flags)
     path = flags.config or usual.config_file
     try:
         loaded = load(path, required=flags.config is not None)
@@ -106,6 +107,12 @@ def _absolute(flags: Flags) -> Flags:
         socket=None if flags.socket is None else os.path.abspath(flags.socket),
         state_dir=None if flags.state_dir is None else os.path.abspath(flags.state_dir),
     )
+
+
+def _socket_faults(socket: str | None) -> Iterator[Fault]:
+    """Refuse what would make an abstract socket, which has no permissions: unix(7), socat(1)."""
+    if socket is not None and (not socket or socket.startswith("@")):
+        yield Fault("--socket", None, f"cannot use {socket!r}: it is not the path of a file")
 
 
 def _flag_faults(flags: Flags) -> list[Fault]:

@@ -4,6 +4,7 @@ import os
 import socket
 import time
 from collections.abc import MutableMapping
+from typing import NamedTuple
 
 _FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START
 
@@ -28,19 +29,31 @@ def notify_status(status: str) -> None:
     _notify(*_status(status))
 
 
-def listen_sockets(environ: MutableMapping[str, str] = os.environ) -> list[socket.socket]:
-    """Return the listening Unix stream sockets that systemd handed over; the caller owns them.
+class HandedOver(NamedTuple):
+    """A descriptor that LISTEN_FDS told of.
 
-    The environment's word on them is removed, so that no child takes it for its own. Descriptors that are
-    anything else are closed: nobody would ever answer on them.
+    Either ``listener`` is a listening Unix stream socket at an absolute ``path``, and the caller owns it; or it
+    is None, ``fault`` says what is wrong with the descriptor, and that has been closed.
+    """
+
+    descriptor: int
+    listener: socket.socket | None
+    path: str = ""
+    fault: str = ""
+
+
+def listen_sockets(environ: MutableMapping[str, str] = os.environ) -> list[HandedOver]:
+    """Return what systemd, or whoever speaks its protocol, handed over; empty if nothing is meant for this process.
+
+    The environment's word on it is removed, so that no child takes it for its own, and no child inherits the
+    descriptors.
     """
     variables = {name: environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
     count = variables["LISTEN_FDS"]
     # The variables are inherited, and may be meant for a parent of this process.
     if variables["LISTEN_PID"] != str(os.getpid()) or not count.isascii() or not count.isdigit():
         return []
-    adopted = [_adopt(fd) for fd in range(_FIRST_DESCRIPTOR, _FIRST_DESCRIPTOR + int(count[:4]))]
-    return [listener for listener in adopted if listener is not None]
+    return [_adopt(fd) for fd in range(_FIRST_DESCRIPTOR, _FIRST_DESCRIPTOR + int(count[:4]))]
 
 
 def _notify(*lines: str) -> None:
@@ -62,18 +75,34 @@ def _status(status: str) -> list[str]:
     return [f"STATUS={' '.join(status.split())}"] if status else []
 
 
-def _adopt(fd: int) -> socket.socket | None:
+def _adopt(fd: int) -> HandedOver:
     try:
         os.set_inheritable(fd, False)
-    except OSError:  # Not open
-        return None
+    except OSError:
+        return HandedOver(fd, None, fault="it is not open")
     try:
         listener = socket.socket(fileno=fd)
-    except OSError:  # Not a socket
+    except OSError:
         os.close(fd)
-        return None
-    kind = (listener.family, listener.type)
-    if kind == (socket.AF_UNIX, socket.SOCK_STREAM) and listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        return listener
-    listener.close()
-    return None
+        return HandedOver(fd, None, fault="it is no socket")
+    fault = _fault(listener)
+    if fault:
+        listener.close()
+        return HandedOver(fd, None, fault=fault)
+    return HandedOver(fd, listener, listener.getsockname())
+
+
+def _fault(listener: socket.socket) -> str:
+    """Say why nobody can be served there; nothing where one can."""
+    if listener.family != socket.AF_UNIX:
+        return "it is no Unix socket"
+    if listener.type != socket.SOCK_STREAM:
+        return "it is no stream socket"
+    if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return "it does not listen; a socket unit must have Accept=no"
+    address = listener.getsockname()
+    if isinstance(address, bytes):  # unix(7): that of an abstract socket begins with a zero byte
+        return "its address is abstract, which no permissions guard; it must be a path"
+    if not address.startswith("/"):
+        return f"its path is not absolute: {address!r}" if address else "it has no address; it must be a path"
+    return ""

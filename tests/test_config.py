@@ -387,3 +387,10 @@ def test_a_socket_path_too_long_for_the_kernel_is_a_fault() -> None:
     """It is refused by name, before anything is started."""
     with pytest.raises(ConfigError, match=r"--socket: cannot use .*: a socket's path has at most 107 bytes"):
         resolve(Flags(socket="/" + "a" * 107), {"HOME": "/", "CONFIGURATION_DIRECTORY": "/nonexistent"}, 0)
+
+
+@pytest.mark.parametrize("socket", ["", "@plugd", "@"])
+def test_a_socket_is_a_file(socket: str) -> None:
+    """What would be an abstract socket, which has no permissions, or no path at all, is refused as a flag."""
+    with pytest.raises(ConfigError, match=r"--socket: cannot use .*: it is not the path of a file"):
+        resolve(Flags(socket=socket), {"HOME": "/", "CONFIGURATION_DIRECTORY": "/nonexistent"}, 0)

@@ -74,38 +74,85 @@ def test_a_manager_that_does_not_read_does_not_block(manager: socket.socket) -> 
     assert manager.recv(4096) == b"STATUS=x"
 
 
-ADOPT = """
+HAND_OVER = """
 import os, socket, sys
-unix, other, plain = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX), os.open("/dev/null", os.O_RDONLY)
-unix.bind(sys.argv[1]); unix.listen()
-for fd, wanted in ((unix.fileno(), 13), (other.fileno(), 14), (plain, 15)):
-    os.dup2(fd, wanted)
-os.closerange(3, 13)
-for number in range(3):
-    os.dup2(13 + number, 3 + number)
-os.closerange(13, 16)
-environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "4", "LISTEN_FDNAMES": "a:b:c:d", "KEPT": "1"}
+made = []
+for position, what in enumerate(sys.argv[2:]):
+    kind = socket.SOCK_SEQPACKET if what == "seqpacket" else socket.SOCK_STREAM
+    one = socket.socket(socket.AF_INET if what == "inet" else socket.AF_UNIX, kind)
+    if what == "abstract":
+        one.bind("")  # the kernel chooses a name
+    elif what == "relative":
+        os.chdir(os.path.dirname(sys.argv[1]))
+        one.bind(f"relative{position}")
+    elif what == "inet":
+        one.bind(("127.0.0.1", 0))
+    else:
+        one.bind(f"{sys.argv[1]}{position}")
+    if what != "bound":
+        one.listen()
+    made.append(one.detach())
+    if what == "file":
+        os.close(made[-1])
+        os.open("/dev/null", os.O_RDONLY)
+assert made == list(range(3, 3 + len(made))), made
+if "closed" in sys.argv:
+    os.close(3 + sys.argv[2:].index("closed"))
+environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(made)), "LISTEN_FDNAMES": "a:b", "KEPT": "1"}
 from plugd.systemd import listen_sockets
-(listener,) = listen_sockets(environ)
-assert listener.fileno() == 3 and listener.getsockname() == sys.argv[1] and not listener.get_inheritable()
-assert environ == {"KEPT": "1"}, environ
-for fd in (4, 5):
+handed = listen_sockets(environ)
+for position, each in enumerate(handed):
+    assert each.descriptor == 3 + position
+    if each.listener is not None:
+        assert each.listener.fileno() == each.descriptor and not each.listener.get_inheritable()
+        print(f"path {each.path}")
+        continue
+    print(f"fault {each.fault}")
     try:
-        os.fstat(fd)
+        os.fstat(each.descriptor)
     except OSError:
         continue
-    raise SystemExit(f"{fd} is open")
+    raise SystemExit(f"{each.descriptor} is open")
+assert environ == {"KEPT": "1"}, environ
 assert listen_sockets(environ) == []
+sys.stdout.flush()
 os._exit(0)
 """
 
 
-def test_listening_sockets_are_adopted(tmp_path: Path) -> None:
-    """Listening sockets are taken and kept from children; anything else is closed; the environment is cleared."""
+def handed_over(directory: Path, *what: str) -> list[str]:
+    """Return, for each, what a process that was handed these makes of it."""
     result = subprocess.run(
-        [sys.executable, "-c", ADOPT, str(tmp_path / "s")], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", HAND_OVER, str(directory / "s"), *what],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout.splitlines()
+
+
+def test_listening_sockets_are_adopted(tmp_path: Path) -> None:
+    """In their order, with their paths; they are kept from children, and the environment is cleared."""
+    assert handed_over(tmp_path, "path", "path") == [f"path {tmp_path}/s0", f"path {tmp_path}/s1"]
+
+
+@pytest.mark.parametrize(
+    ("what", "fault"),
+    [
+        ("closed", "it is not open"),
+        ("file", "it is no socket"),
+        ("inet", "it is no Unix socket"),
+        ("seqpacket", "it is no stream socket"),
+        ("bound", "it does not listen; a socket unit must have Accept=no"),
+        ("abstract", "its address is abstract, which no permissions guard; it must be a path"),
+        ("relative", "its path is not absolute: 'relative0'"),
+    ],
+)
+def test_what_nobody_can_be_served_on_is_told_and_closed(tmp_path: Path, what: str, fault: str) -> None:
+    """With what is wrong with it; others beside it are adopted all the same."""
+    assert handed_over(tmp_path, what, "path") == [f"fault {fault}", f"path {tmp_path}/s1"]
 
 
 @pytest.mark.parametrize(

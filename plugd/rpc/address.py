@@ -21,7 +21,7 @@ def control_socket_candidates(environ: Mapping[str, str], uid: int) -> list[str]
         runtime = environ.get("XDG_RUNTIME_DIR", "") or f"/run/user/{uid}"
         if _belongs_to(runtime, uid):
             candidates.append(f"{runtime}/plugd/control.sock")
-        candidates.append(f"/tmp/plugd-{uid}/control.sock")  # noqa: S108 - the daemon makes it 0700 and checks its owner
+        candidates.append(f"/tmp/plugd-{uid}/control.sock")  # noqa: S108 - the daemon makes it 0750 and checks its owner
     candidates.append(SYSTEM_SOCKET)
     return candidates
 
