@@ -35,7 +35,7 @@ class Call:
     Attributes:
         verb: what to do.
         params: the verb's arguments, by parameter; only those that were given.
-        options: the global options that were given: socket, json, timeout, help, show_version.
+        options: the global options that were given: socket, daemon_user, json, timeout, help, show_version.
         bare: whether no verb was given.
     """
 

@@ -10,7 +10,7 @@ import sys
 
 from plugctl.arguments import Call, UsageError, parse
 from plugctl.errors import BROKEN_PIPE, INTERRUPTED, OK, CallError
-from plugctl.output import Output, silence_stdout
+from plugctl.output import Output, misshapen, silence_stdout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +84,10 @@ def run(call: Call, output: Output) -> int:
         output.lines([f"plugctl {_imported('plugctl.local:own_version')()}"])
         return OK
     if call.verb.run:
-        return _imported("plugctl." + call.verb.run)(call, output)  # type: ignore[no-any-return]
+        try:
+            return _imported("plugctl." + call.verb.run)(call, output)  # type: ignore[no-any-return]
+        except (AttributeError, LookupError, TypeError, ValueError) as error:  # as where a renderer fails
+            raise misshapen(error) from error
     from plugctl.session import session
 
     with session(call) as client:

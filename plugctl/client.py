@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from _socket import AF_UNIX, SO_SNDTIMEO, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET
+from _socket import AF_UNIX, SO_PEERCRED, SO_SNDTIMEO, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET
 from _socket import socket as Socket  # noqa: N812 - a class
 from time import monotonic
 
@@ -29,15 +29,19 @@ FRAME_BYTES = 256 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
 
 
-def connect(paths: Sequence[str], timeout: float) -> Client:
+def connect(paths: Sequence[str], timeout: float, is_trusted: Callable[[int], bool]) -> Client:
     """Connect to the first of the paths at which a daemon listens.
+
+    Nothing is sent to a daemon that is not trusted, and no other is tried in its place: whoever can put a socket
+    at one of the paths could otherwise choose which daemon is asked.
 
     Args:
         paths: paths of sockets, the likeliest first.
         timeout: seconds that connecting, and afterwards each request, may take.
+        is_trusted: tells of a user's number whether a daemon may run as that.
 
     Raises:
-        CallError: ``client.no_daemon``, ``client.denied``, or ``client.timeout``.
+        CallError: ``client.no_daemon``, ``client.denied``, ``client.untrusted``, or ``client.timeout``.
     """
     reasons = []
     denied = ""
@@ -48,6 +52,9 @@ def connect(paths: Sequence[str], timeout: float) -> Client:
             # queued, while the daemon's backlog is full (unix(7)).
             connection.setsockopt(SOL_SOCKET, SO_SNDTIMEO, _timeval(timeout))
             connection.connect(path)
+            uid = _peer_uid(connection)
+            if not is_trusted(uid):
+                raise _untrusted(path, uid)
             return Client(connection, path, timeout)
         except BlockingIOError:
             connection.close()
@@ -176,6 +183,24 @@ def _checked(frame: Any, path: str) -> list[Any]:
 def _notification(frame: list[Any]) -> tuple[str, dict[str, Any]]:
     params = frame[2]
     return str(frame[1]), params[0] if type(params) is list and params and type(params[0]) is dict else {}
+
+
+def _peer_uid(connection: Socket) -> int:
+    """Return whose the socket at the other end is: who it was that listened there, be it for the daemon, as systemd."""
+    _, uid, _ = struct.unpack("@iII", connection.getsockopt(SOL_SOCKET, SO_PEERCRED, 12))  # struct ucred: unix(7)
+    return uid  # type: ignore[no-any-return]
+
+
+def _untrusted(path: str, uid: int) -> CallError:
+    import pwd
+
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = None  # A user that only the kernel knows
+    user = f"{uid} ({name})" if name else str(uid)
+    message = f"the daemon at {path!r} runs as user {user}, which is neither root nor you; --daemon-user NAME trusts it"
+    return CallError("client.untrusted", message, {"socket": path, "uid": uid, "user": name})
 
 
 def _not_plugd(path: str) -> CallError:

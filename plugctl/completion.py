@@ -28,6 +28,7 @@ _plugctl() {{
     done
     case ${{COMP_WORDS[COMP_CWORD-1]}} in
         --socket) COMPREPLY=($(compgen -f -- "$current")); return ;;
+        --daemon-user) COMPREPLY=($(compgen -u -- "$current")); return ;;
     esac
     case $verb in
         '') words="{verbs}" ;;
@@ -95,8 +96,8 @@ def fish() -> str:
 def _fish_option(option: Option, condition: str) -> str:
     flags = [f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}" for flag in option.flags]
     value = " -r" if option.metavar else ""
-    files = " -F" if option.metavar == "PATH" else ""
-    return f"complete -c plugctl{condition} {' '.join(flags)}{value}{files} -d {_quoted(option.help)}"
+    words = {"PATH": " -F", "USER": " -a '(__fish_complete_users)'"}.get(option.metavar, "")
+    return f"complete -c plugctl{condition} {' '.join(flags)}{value}{words} -d {_quoted(option.help)}"
 
 
 def _takes_name(verb: Verb) -> bool:

@@ -19,6 +19,7 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE
 _STATUSES = {
     "client.no_daemon": NO_DAEMON,
     "client.denied": DENIED,
+    "client.untrusted": DENIED,
     "auth.denied": DENIED,
     "plugin.not_found": NOT_FOUND,
     "client.timeout": TIMED_OUT,  # plugin.timeout is the plugin's, and an answer like any other
@@ -30,8 +31,8 @@ class CallError(Exception):
     """A call failed, at the daemon's word or before it had one.
 
     Attributes:
-        code: the daemon's code, or one of ``client.no_daemon``, ``client.denied``, ``client.timeout``,
-            ``client.closed``, ``client.protocol``, ``client.usage``.
+        code: the daemon's code, or one of ``client.no_daemon``, ``client.denied``, ``client.untrusted``,
+            ``client.timeout``, ``client.closed``, ``client.protocol``, ``client.usage``.
         message: one sentence.
         data: particulars.
     """

@@ -90,8 +90,13 @@ def drawn(render: Renderer, result: Any, style: Style) -> list[str]:
     try:
         return list(render(result, style))
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        message = f"cannot show the answer: {type(error).__name__}: {error} (try: plugctl --json, plugctl version)"
-        raise CallError("client.protocol", message) from error
+        raise misshapen(error) from error
+
+
+def misshapen(error: Exception) -> CallError:
+    """Return what to say of an answer whose shape led to this error."""
+    message = f"cannot show the answer: {type(error).__name__}: {error} (try: plugctl --json, plugctl version)"
+    return CallError("client.protocol", message)
 
 
 def stdout_is_terminal() -> bool:

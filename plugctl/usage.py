@@ -6,8 +6,9 @@ from plugctl.verbs import ANY, GLOBALS, OPTIONAL, SOME, VERBS, Option, Positiona
 
 _EPILOG = """\
 environment:
-  PLUGD_SOCKET   the daemon's socket, where --socket is not given
-  NO_COLOR       set to anything: no colours
+  PLUGD_SOCKET        the daemon's socket, where --socket is not given
+  PLUGD_DAEMON_USER   a user whose daemon is trusted, where --daemon-user is not given
+  NO_COLOR            set to anything: no colours
 
 exit status:
   0 done   1 the request failed   2 usage   3 no daemon at that socket
@@ -34,7 +35,7 @@ def _parser(verb: Verb | None) -> argparse.ArgumentParser:
 def _overview() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="plugctl",
-        usage="plugctl [--socket PATH] [--json] [--timeout S] VERB ...",
+        usage="plugctl [--socket PATH] [--daemon-user USER] [--json] [--timeout S] VERB ...",
         description="Ask plugd, and tell it what to do.",
         epilog=_EPILOG,
         add_help=False,
@@ -51,7 +52,7 @@ def _detail(verb: Verb) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"plugctl {verb.name}",
         description=f"{verb.help[0].upper()}{verb.help[1:]}. {verb.detail}",
-        epilog="Global options (--socket, --json, --timeout): see plugctl help.",
+        epilog="Global options (--socket, --daemon-user, --json, --timeout): see plugctl help.",
         add_help=False,
     )
     if verb.positionals:

@@ -84,6 +84,12 @@ class Verb:
 
 GLOBALS = (
     Option("--socket", "socket", "the daemon's socket (default: $PLUGD_SOCKET, then the usual places)", "PATH"),
+    Option(
+        "--daemon-user",
+        "daemon_user",
+        "trust a daemon of this user, besides root and you (default: $PLUGD_DAEMON_USER)",
+        "USER",
+    ),
     Option("--json", "json", "print the result as JSON"),
     Option("--timeout", "timeout", "how long to wait for an answer (default: 30)", "S", parse_duration),
     Option("-h --help", "help", "show help, of a verb if one is given, and exit"),

@@ -142,7 +142,7 @@ def check(result: dict[str, Any], style: Style) -> list[str]:
         proof = "" if samples is None else f": {samples} samples"
         if proof and took is not None:
             proof += f" in {duration(took)}"
-        lines.append(f"{printable(result['name'])} {style.paint('ok', GREEN)}{style.paint(proof, DIM)}")
+        lines.append(f"{printable(result['name'])} {style.paint('ok', GREEN)}{style.paint(printable(proof), DIM)}")
     else:
         lines.append(f"{printable(result['name'])} {style.paint('invalid', RED)}")
     return lines
