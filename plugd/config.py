@@ -169,12 +169,22 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How many values a request may hold in all."""
     partial_request: Patience = 5.0
     """Seconds between the first byte of a request and its last."""
-    connections: Count = 256
+    write: Patience = 30.0
+    """Seconds that a client may take nothing of what waits for it."""
+    idle: Patience = 600.0
+    """Seconds that a connection may have nothing under way: no request, no subscription, nothing to be read."""
+    ping: Patience = 30.0
+    """Seconds without anything sent, after which a connection with subscriptions is sent a ``ping``."""
+    connections: Annotated[int, msgspec.Meta(ge=2, le=1_000_000)] = 256
     """Connections at one time; one of them is kept for root."""
     connections_per_uid: Count = 32
     """Connections of one user at one time."""
     requests_in_flight: Count = 64
     """Requests of one connection that are not answered yet."""
+    subscriptions: Count = 16
+    """Subscriptions of one connection."""
+    subscriptions_per_uid: Count = 64
+    """Subscriptions of one user."""
     queue: Count = 256
     """Notifications that wait for a slow subscriber before the oldest are dropped."""
 

@@ -1,5 +1,6 @@
 """The daemon: builds the parts, in the order of their lives, and ends them in the reverse order."""
 
+import contextlib
 import functools
 import gc
 import os
@@ -18,7 +19,8 @@ from plugd.catalog.lock import read_lock
 from plugd.config import ConfigError, RestartConfig
 from plugd.control.access import AccessPolicy
 from plugd.control.context import Context
-from plugd.control.listener import SocketError, SocketInUse, listening_socket
+from plugd.control.counts import Counts
+from plugd.control.listener import SocketError, SocketInUse, inherited_socket, listening_socket
 from plugd.control.server import ControlServer
 from plugd.errors import CONFIG_INVALID, CommandError
 from plugd.hosting.backoff import BackoffPolicy
@@ -47,10 +49,17 @@ def run(settings: Settings) -> int:
     configure(settings.config.log.level, settings.config.log.format, ring)
     control = settings.config.control
     try:
-        with listening_socket(settings.socket, control.mode, control.group) as listener:
+        with contextlib.ExitStack() as stack:
+            handed = systemd.listen_sockets()
+            if handed:
+                listener, path = stack.enter_context(inherited_socket(handed, settings.socket, control.mode))
+                # As if --socket had named it: it stays in force over a reload, whatever the configuration says.
+                settings = settings._replace(socket=path, flags=settings.flags._replace(socket=path))
+            else:
+                listener = stack.enter_context(listening_socket(settings.socket, control.mode, control.group))
             return anyio.run(Daemon(settings, ring).serve, listener)
-    except SocketInUse:
-        log.error("socket_in_use", socket=settings.socket)
+    except SocketInUse as error:
+        log.error("socket_in_use", socket=str(error))
         return EXIT_IN_USE
     except SocketError as error:
         log.error("socket_failed", reason=str(error))
@@ -68,7 +77,7 @@ class Daemon:
     async def serve(self, listener: socket.socket) -> int:
         """Serve until SIGTERM or SIGINT; SIGHUP reloads."""
         sampling = self._settings.config.sampling
-        events, store, scheduler = EventLog(), MetricStore(sampling.points), Scheduler()
+        events, store, scheduler, counts = EventLog(), MetricStore(sampling.points), Scheduler(), Counts()
         async with anyio.create_task_group() as tasks, ForkServer() as forkserver:
             watch = Watch(forkserver.children)
             startlog = StartLog(self._settings.state_dir)
@@ -83,6 +92,7 @@ class Daemon:
                 backoff=_backoff(self._settings.config.restart),
                 default_interval=self._settings.config.defaults.interval,
                 default_timeout=self._settings.config.defaults.timeout,
+                own=counts.samples,
             )
             registry = Registry(environment, self._discover)
             self._context = Context(
@@ -98,6 +108,7 @@ class Daemon:
                 started_at=time.time(),
                 started_monotonic=time.monotonic(),
                 boot_id=uuid.uuid4().hex,
+                counts=counts,
             )
             log.info("plugd_started", version=__version__, pid=os.getpid(), socket=self._settings.socket)
             for suspect in startlog.suspects:
@@ -166,10 +177,11 @@ class Daemon:
         return functools.partial(_find, settings)
 
     def _read_settings(self) -> Settings:
+        """Read them anew; where the socket and the state are was settled at the start."""
         settings = self._settings.reload_config()
         if settings.lock is not None:
             read_lock(settings.lock)
-        return settings
+        return settings._replace(socket=self._settings.socket, state_dir=self._settings.state_dir)
 
     def _discover(self) -> Found:
         return _find(self._settings)

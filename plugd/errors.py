@@ -10,6 +10,7 @@ PLUGIN_IN_USE = "plugin.in_use"
 PLUGIN_INVALID = "plugin.invalid"
 PLUGIN_TIMEOUT = "plugin.timeout"
 PLUGIN_CRASHED = "plugin.crashed"
+PLUGIN_CHANGED = "plugin.changed"
 REQUEST_INVALID = "request.invalid"
 REQUEST_UNKNOWN_METHOD = "request.unknown_method"
 REQUEST_TOO_LARGE = "request.too_large"
@@ -17,6 +18,8 @@ CONFIG_INVALID = "config.invalid"
 AUTH_DENIED = "auth.denied"
 BUSY = "busy"
 INTERNAL = "internal"
+
+CODES = frozenset(value for name, value in globals().copy().items() if name.isupper() and isinstance(value, str))
 
 
 class CommandError(Exception):

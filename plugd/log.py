@@ -30,6 +30,7 @@ Record = dict[str, Any]
 
 RECORDS = 500
 PLUGIN_RECORDS = 100
+PLUGINS = 1000  # that have a ring of their own
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # sd-daemon(3)
 _COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}  # ANSI SGR
@@ -58,9 +59,13 @@ class LogRing:
         self._records.append(record)
         name = record.get("plugin")
         if isinstance(name, str):  # A fact can be anything
-            if name not in self._of_plugins:
-                self._of_plugins[name] = deque(maxlen=self._plugin_size)
-            self._of_plugins[name].append(record)
+            kept = self._of_plugins.pop(name, None)
+            if kept is None:
+                kept = deque(maxlen=self._plugin_size)
+                if len(self._of_plugins) >= PLUGINS:  # A client can ask for plugins of any name.
+                    del self._of_plugins[next(iter(self._of_plugins))]
+            kept.append(record)
+            self._of_plugins[name] = kept  # at the end: the first has been silent for longest
 
     def records(self, name: str | None = None, lines: int = 50) -> list[dict[str, Any]]:
         """Return the latest records as the ``logs`` method answers them.

@@ -65,6 +65,7 @@ class FrameStream:
         self._corked = False
         self._reading = False
         self._writing = False
+        self._sent_at = 0.0
         self._turn: asyncio.Handle | None = None
         self._finishing = False
         self._linger: asyncio.TimerHandle | None = None
@@ -76,6 +77,14 @@ class FrameStream:
     def queued_bytes(self) -> int:
         """Bytes that the peer has not taken yet."""
         return len(self._outgoing)
+
+    def stalled_for(self, now: float) -> float:
+        """Return for how many seconds the peer has taken nothing of what is queued; 0 where nothing is.
+
+        Args:
+            now: seconds of the loop's clock.
+        """
+        return now - self._sent_at if self._writing else 0.0
 
     def send(self, data: bytes) -> None:
         """Send, or queue what the peer does not take now. The queue's bound is the caller's concern."""
@@ -195,7 +204,7 @@ class FrameStream:
     def _give_up_partial(self) -> None:
         self._partial_timer = None
         reason = f"a request was not complete within {self._partial_timeout:g} s"
-        self._on_error(FrameError(REQUEST_INVALID, reason))
+        self._on_error(FrameError(REQUEST_INVALID, reason, limit="partial_request"))
         self.finish(reason)
 
     def _schedule_turn(self) -> None:
@@ -212,6 +221,8 @@ class FrameStream:
             return
         del self._outgoing[:sent]
         if self._outgoing:
+            if sent or not self._writing:
+                self._sent_at = self._loop.time()
             if not self._writing:
                 self._writing = True
                 self._loop.add_writer(self._socket, self._flush)

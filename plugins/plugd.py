@@ -1,6 +1,7 @@
-"""What plugd itself costs: CPU time, memory, threads and file descriptors of the daemon and of every worker.
+"""What plugd itself costs and refuses: CPU time, memory, threads and descriptors of the daemon and of every worker.
 
 Sources: /proc/PID/stat, /proc/PID/fd, /proc/PID/task/TID/children and, if asked for, /proc/PID/smaps_rollup (proc(5)).
+What its control socket has accepted and refused the daemon says itself.
 The daemon is this worker's parent; a worker has "plugd:" and the start of its plugin's name as its command name,
 of which the kernel keeps 15 bytes. What a plugin starts counts as its own.
 """
@@ -45,10 +46,11 @@ class Cost(NamedTuple):
 
 
 class Plugd(Plugin):
-    """The processes of this daemon."""
+    """The processes of this daemon, and its control socket."""
 
     version = "1.0.0"
     interval = 5.0  # seconds
+    requires = ("daemon",)
 
     time = Counter("plugd.process.cpu.time", unit="s", labels=LABELS, help="CPU time used, in user and system mode.")
     memory = Gauge(
@@ -63,6 +65,14 @@ class Plugd(Plugin):
     threads = Gauge("plugd.process.thread.count", unit="{thread}", labels=LABELS, help="Threads.")
     descriptors = Gauge(
         "plugd.process.unix.file_descriptor.count", unit="{file_descriptor}", labels=LABELS, help="Open descriptors."
+    )
+
+    accepted = Counter("plugd.control.accepted", unit="{connection}", help="Connections that were accepted.")
+    refused = Counter(
+        "plugd.control.refused",
+        unit="{refusal}",
+        labels=("reason",),
+        help="Connections, requests and notifications that were refused, closed or dropped, by the limit or error.",
     )
 
     class Options:
@@ -99,6 +109,12 @@ class Plugd(Plugin):
                 sizes = known(read_proportional(psutil.PROCFS_PATH, each.pid) for each in members)
                 if sizes:
                     yield self.proportional(sum(sizes), process=process, plugin=plugin)
+
+        for row in self.inputs.get("daemon", ()):
+            if row["name"] == self.refused.name:
+                yield self.refused(row["value"], **row["labels"])
+            elif row["name"] == self.accepted.name:
+                yield self.accepted(row["value"])
 
     def count_ticks(self, groups: dict[Role, list[Cost]]) -> None:
         """Add to each role's time what its processes used since they were last seen.

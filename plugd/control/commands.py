@@ -7,7 +7,7 @@ CommandError is the only exception that becomes an answer.
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
@@ -19,7 +19,9 @@ from plugd.control import reports
 from plugd.control.access import Role
 from plugd.errors import REQUEST_INVALID, CommandError
 from plugd.hosting.cost import cost_of
+from plugd.hosting.events import Actor
 from plugd.plugin import API_VERSION
+from plugd.rpc.codec import Encoded
 
 if TYPE_CHECKING:
     from plugd.control.session import Session
@@ -56,9 +58,15 @@ def handle_hello(session: "Session", params: p.Hello) -> dict[str, Any]:
             "depth": limits.depth,
             "elements": limits.elements,
             "partial_request_seconds": limits.partial_request,
+            "write_seconds": limits.write,
+            "idle_seconds": limits.idle,
+            "ping_seconds": limits.ping,
             "connections": limits.connections,
             "connections_per_uid": limits.connections_per_uid,
             "requests_in_flight": limits.requests_in_flight,
+            "subscriptions": limits.subscriptions,
+            "subscriptions_per_uid": limits.subscriptions_per_uid,
+            "queue": limits.queue,
         },
     }
 
@@ -112,7 +120,7 @@ def handle_status(session: "Session", _params: p.Parameters) -> dict[str, Any]:
         "series": len(context.store),
         "connections": context.connections,
         "subscriptions": len(context.broker),
-        "control": dict(context.counts),
+        "control": context.counts.as_dict(),
         "scheduler": {
             "wakeups": context.scheduler.wakeups,
             "late_max": context.scheduler.late_max,
@@ -125,10 +133,10 @@ def handle_status(session: "Session", _params: p.Parameters) -> dict[str, Any]:
     }
 
 
-def handle_stats(session: "Session", params: p.Stats) -> dict[str, Any]:
+async def handle_stats(session: "Session", params: p.Stats) -> Encoded:
     context = session.context
     head = {"time": time.time(), "uptime": time.monotonic() - context.started_monotonic}
-    return head | reports.stats(context.registry.all(), context.store, params.patterns or None)
+    return await reports.encoded_stats(head, context.registry.all(), context.store, params.patterns or None)
 
 
 async def handle_describe(session: "Session", params: p.OneName) -> dict[str, Any]:
@@ -156,15 +164,13 @@ async def handle_get(session: "Session", params: p.Get) -> Any:
 async def handle_set(session: "Session", params: p.Set) -> Any:
     supervisor = session.context.registry.get(params.name, "set")
     request = {"setting": params.setting, "value": params.value}
-    value = await supervisor.call("set", request, CALL_TIMEOUT)
-    supervisor.settings[params.setting] = value
-    return value
+    return await supervisor.call("set", request, CALL_TIMEOUT, _actor(session, params, [params.name]))
 
 
 async def handle_call(session: "Session", params: p.Call) -> Any:
     supervisor = session.context.registry.get(params.name, "call")
     request = {"command": params.command, "args": params.args, "kwargs": params.kwargs}
-    return await supervisor.call("call", request, CALL_TIMEOUT)
+    return await supervisor.call("call", request, CALL_TIMEOUT, _actor(session, params, [params.name]))
 
 
 async def handle_check(session: "Session", params: p.OneName) -> dict[str, Any]:
@@ -176,26 +182,29 @@ async def handle_load(session: "Session", params: p.Load) -> dict[str, Any]:
 
 
 async def handle_unload(session: "Session", params: p.Unload) -> dict[str, Any]:
-    return await session.context.registry.unload(params.names, session.actor, cascade=params.cascade)
+    actor = _actor(session, params, params.names)
+    return await session.context.registry.unload(params.names, actor, cascade=params.cascade)
 
 
 async def handle_reload(session: "Session", params: p.Reload) -> dict[str, Any]:
     context = session.context
+    actor = _actor(session, params, params.names)
     discover = None
     if not params.names:
         discover = await context.reload_settings(params.dry_run)
-    return await context.registry.reload(params.names, dry_run=params.dry_run, actor=session.actor, discover=discover)
+    return await context.registry.reload(params.names, dry_run=params.dry_run, actor=actor, discover=discover)
 
 
 async def handle_pause(session: "Session", params: p.Pause) -> dict[str, Any]:
-    paused = session.context.registry.select(params.names, "pause")
+    actor = _actor(session, params, params.names)
+    paused = session.context.registry.select(params.names, "pause", actor)
     for supervisor in paused:
-        await supervisor.pause(params.duration, params.reason, session.actor)
+        await supervisor.pause(params.duration, params.reason, actor)
     return {"paused": [each.name for each in paused]}
 
 
 async def handle_resume(session: "Session", params: p.Resume) -> dict[str, Any]:
-    return await session.context.registry.resume(params.names, session.actor)
+    return await session.context.registry.resume(params.names, _actor(session, params, params.names))
 
 
 def handle_subscribe(session: "Session", params: p.Subscribe) -> dict[str, Any]:
@@ -208,7 +217,7 @@ def handle_unsubscribe(session: "Session", params: p.Unsubscribe) -> dict[str, A
 
 
 def handle_cancel(session: "Session", params: p.Cancel) -> dict[str, Any]:
-    return {"cancelled": session.cancel(params.request)}
+    return {"cancelled": session.requests.cancel(params.request)}
 
 
 READ, OPERATE, ADMIN = Role.READ, Role.OPERATE, Role.ADMIN
@@ -244,6 +253,27 @@ COMMANDS: dict[str, Command] = {
         Command("unload", ADMIN, p.Unload, handle_unload, "Unload plugins.", lasting=True),
     )
 }
+
+
+def _actor(session: "Session", params: p.Change, names: Sequence[str] | None) -> Actor:
+    """Return who asks for a change, and which generations they expect.
+
+    Raises:
+        CommandError: ``request.invalid``: they expect them of other plugins than they name.
+    """
+    expected = params.expect_generation
+    if expected is None:
+        return session.actor
+    named = set(names or ())
+    if isinstance(expected, int):
+        if len(named) != 1:
+            what = "expect_generation is a number with one name, and {name: number} with several"
+            raise CommandError(REQUEST_INVALID, what)
+        expected = dict.fromkeys(named, expected)
+    elif not named.issuperset(expected):
+        others = ", ".join(map(repr, sorted(set(expected) - named)))
+        raise CommandError(REQUEST_INVALID, f"expect_generation has what names has not: {others}")
+    return session.actor._replace(expected=expected)
 
 
 def convert_parameters(command: Command, params: list[Any]) -> p.Parameters:

@@ -1,10 +1,14 @@
 """What commands work on: the daemon's parts, as the control socket sees them."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from plugd.catalog.discovery import Found
 from plugd.control.access import AccessPolicy
+from plugd.control.audit import Audit
+from plugd.control.counts import Counts
+from plugd.control.replies import Replies
 from plugd.hosting.events import EventLog
 from plugd.hosting.registry import Registry
 from plugd.log import LogRing
@@ -25,7 +29,9 @@ class Context:
         started_monotonic: seconds of CLOCK_MONOTONIC.
         boot_id: of this run of the daemon: another one after every start.
         policy: who has which role.
-        counts: of what the control server has done and refused, by name.
+        counts: of what the control server has done and refused.
+        audit: of the requests that change something.
+        replies: to requests that may be repeated.
     """
 
     settings: Settings
@@ -41,8 +47,7 @@ class Context:
     started_monotonic: float
     boot_id: str
     connections: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def count(self, name: str) -> None:
-        """Count something that happened."""
-        self.counts[name] = self.counts.get(name, 0) + 1
+    subscriptions: Counter[int] = field(default_factory=Counter)  # of each user
+    counts: Counts = field(default_factory=Counts)
+    audit: Audit = field(default_factory=Audit)
+    replies: Replies = field(default_factory=Replies)

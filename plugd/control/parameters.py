@@ -4,7 +4,9 @@ from typing import Annotated, Any
 
 import msgspec
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_.\-]{0,63}(@[a-z0-9_.\-]{1,64})?$")]
+Name = Annotated[
+    str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_.\-]{0,63}(@[a-z0-9_.\-]{1,64})?$(?!\n)")
+]  # $ alone also stands before a newline at the end
 Names = Annotated[list[Name], msgspec.Meta(max_length=1000)]
 SomeNames = Annotated[list[Name], msgspec.Meta(min_length=1, max_length=1000)]
 Pattern = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
@@ -12,10 +14,24 @@ Patterns = Annotated[list[Pattern], msgspec.Meta(max_length=64)]
 Word = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Text = Annotated[str, msgspec.Meta(max_length=512)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
+Key = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+Generation = Annotated[int, msgspec.Meta(ge=0, le=2**32)]
 
 
 class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Of a method that takes none; base of the others."""
+
+
+class Write(Parameters, frozen=True, kw_only=True):
+    """``request_key``: of the client's choice; a repetition with the same key is answered as the first one was."""
+
+    request_key: Key | None = None
+
+
+class Change(Write, frozen=True, kw_only=True):
+    """``expect_generation``: of the plugin, or by name of several; the request is refused if one has another by now."""
+
+    expect_generation: Generation | dict[Name, Generation] | None = None
 
 
 class Hello(Parameters, frozen=True, kw_only=True):
@@ -36,27 +52,27 @@ class OneName(Parameters, frozen=True, kw_only=True):
     name: Name
 
 
-class Load(Parameters, frozen=True, kw_only=True):
+class Load(Write, frozen=True, kw_only=True):
     """``names``: of plugins to load."""
 
     names: SomeNames
 
 
-class Unload(Parameters, frozen=True, kw_only=True):
+class Unload(Change, frozen=True, kw_only=True):
     """``names``: of plugins to unload; ``cascade``: with those that require them."""
 
     names: SomeNames
     cascade: bool = False
 
 
-class Reload(Parameters, frozen=True, kw_only=True):
+class Reload(Change, frozen=True, kw_only=True):
     """``names``: reload these, changed or not; absent or empty: whatever has changed."""
 
     names: Names | None = None
     dry_run: bool = False
 
 
-class Pause(Parameters, frozen=True, kw_only=True):
+class Pause(Change, frozen=True, kw_only=True):
     """``names``: absent or empty: all; ``duration``: seconds."""
 
     names: Names | None = None
@@ -64,7 +80,7 @@ class Pause(Parameters, frozen=True, kw_only=True):
     reason: Text | None = None
 
 
-class Resume(Parameters, frozen=True, kw_only=True):
+class Resume(Change, frozen=True, kw_only=True):
     """``names``: absent or empty: all."""
 
     names: Names | None = None
@@ -84,7 +100,7 @@ class Get(Parameters, frozen=True, kw_only=True):
     setting: Word | None = None
 
 
-class Set(Parameters, frozen=True, kw_only=True):
+class Set(Change, frozen=True, kw_only=True):
     """``value``: text is converted to the setting's type."""
 
     name: Name
@@ -92,7 +108,7 @@ class Set(Parameters, frozen=True, kw_only=True):
     value: Any
 
 
-class Call(Parameters, frozen=True, kw_only=True):
+class Call(Change, frozen=True, kw_only=True):
     """``command``: one of the plugin's; text among ``args`` and ``kwargs`` is converted."""
 
     name: Name

@@ -1,14 +1,21 @@
 """What the daemon knows, in the shapes that the wire has: docs/protocol.md."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from plugd.errors import PLUGIN_INVALID, CommandError
+from plugd.hosting.cost import GONE, Cost, cost_of
 from plugd.hosting.events import EventLog
 from plugd.hosting.supervisor import BACKOFF, FAILED, PAUSED, QUARANTINED, RUNNING, STARTING, Supervisor
-from plugd.hosting.tree import cost_of_tree
-from plugd.sampling.store import MetricStore, matches
+from plugd.hosting.tree import children_of
+from plugd.rpc.codec import Encoded, encode_array, encode_map
+from plugd.sampling.patterns import Patterns
+from plugd.sampling.rows import Rows
+from plugd.sampling.slices import Work, in_slices
+from plugd.sampling.store import MetricStore
+
+PIECE_BYTES = 32 * 1024  # of a large answer, at least
 
 
 def list_row(supervisor: Supervisor) -> dict[str, Any]:
@@ -34,25 +41,51 @@ def list_row(supervisor: Supervisor) -> dict[str, Any]:
     }
 
 
-def stats(supervisors: Sequence[Supervisor], store: MetricStore, patterns: Sequence[str] | None) -> dict[str, Any]:
-    """Return ``plugins`` and ``metrics`` as ``stats`` has them."""
-    metrics = [series.as_dict(plugin) for plugin, series in store.select(patterns)]
-    matched = {row["plugin"] for row in metrics}
-    return {
-        "plugins": {
-            each.name: plugin_stats(each, store)
-            for each in supervisors
-            if patterns is None or each.name in matched or matches(patterns, each.name, each.name)
-        },
-        "metrics": metrics,
-    }
+async def encoded_stats(
+    head: Mapping[str, Any], supervisors: Sequence[Supervisor], store: MetricStore, patterns: Sequence[str] | None
+) -> Encoded:
+    """Return ``head``, ``plugins`` and ``metrics`` as ``stats`` has them.
+
+    It is made in slices, between which others are served. The rows of a plugin are of one collection all the same,
+    and those of all plugins are what was the latest when it was asked for.
+    """
+    return await in_slices(_stats(head, supervisors, store, None if patterns is None else Patterns(patterns)))
 
 
-def plugin_stats(supervisor: Supervisor, store: MetricStore) -> dict[str, Any]:
-    """Return one plugin's own figures; durations in seconds."""
+def _stats(
+    head: Mapping[str, Any], supervisors: Sequence[Supervisor], store: MetricStore, patterns: Patterns | None
+) -> Work[Encoded]:
+    rows: list[bytes] = []
+    piece: list[bytes] = []  # of rows, which are joined when they are enough to be sent together
+    total = joined = 0
+    wanted: set[str] = set()
+    for plugin, latest in store.collections():
+        length, chunks = yield from Rows(plugin, latest).select(patterns)
+        yield
+        if not length:
+            continue
+        wanted.add(plugin)
+        total += length
+        for chunk in chunks:
+            piece.append(chunk)
+            joined += len(chunk)
+            if joined >= PIECE_BYTES:
+                rows.append(b"".join(piece))
+                piece, joined = [], 0
+    rows.append(b"".join(piece))
+    plugins = {}
+    for each in supervisors:
+        if patterns is None or each.name in wanted or (yield from patterns.learn(each.name)):
+            plugins[each.name] = yield from _plugin_stats(each, store)
+            yield
+    return encode_map({**head, "plugins": plugins, "metrics": encode_array(total, rows)})
+
+
+def _plugin_stats(supervisor: Supervisor, store: MetricStore) -> Work[dict[str, Any]]:
+    """A plugin's own figures; durations in seconds."""
     counters = supervisor.counters
     durations = sorted(counters.durations)
-    cost = cost_of_tree(supervisor.worker.pid) if supervisor.worker else None
+    cost = (yield from _cost_of_tree(supervisor.worker.pid)) if supervisor.worker else GONE
     return {
         "state": supervisor.state,
         "collects": counters.collects,
@@ -66,10 +99,25 @@ def plugin_stats(supervisor: Supervisor, store: MetricStore) -> dict[str, Any]:
         "duration_last": counters.duration_last,
         "duration_p50": percentile(durations, 0.50),
         "duration_p99": percentile(durations, 0.99),
-        "cpu_seconds": counters.ended_cpu_seconds + (cost.cpu_seconds if cost else 0.0),
-        "memory_bytes": cost.memory_bytes if cost else 0,
+        "cpu_seconds": counters.ended_cpu_seconds + cost.cpu_seconds,
+        "memory_bytes": cost.memory_bytes,
         "series": store.count(supervisor.name),
     }
+
+
+def _cost_of_tree(pid: int) -> Work[Cost]:
+    """As :func:`plugd.hosting.tree.cost_of_tree`, one process after the other."""
+    cpu_seconds, memory_bytes = 0.0, 0
+    waiting = [pid]
+    while waiting:
+        child = waiting.pop()
+        cost = cost_of(child)
+        waiting += children_of(child, cost.threads)
+        cpu_seconds += cost.cpu_seconds
+        memory_bytes += cost.memory_bytes
+        if waiting:
+            yield
+    return Cost(cpu_seconds, memory_bytes)
 
 
 def percentile(ordered: Sequence[float], fraction: float) -> float | None:

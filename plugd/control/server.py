@@ -4,15 +4,18 @@ import asyncio
 import errno
 import os
 import socket
-from collections import Counter
 from types import TracebackType
 from typing import Self
 
 import structlog
 from anyio.abc import TaskGroup
 
+from plugd import memory
 from plugd.control.access import Peer
+from plugd.control.caller import Caller
+from plugd.control.connections import Connections
 from plugd.control.context import Context
+from plugd.control.counts import ACCEPT_FAILED, NO_CREDENTIALS
 from plugd.control.session import Session
 from plugd.errors import BUSY, CommandError
 from plugd.rpc.codec import encode_response
@@ -21,6 +24,8 @@ log = structlog.get_logger()
 
 ACCEPTS_PER_TURN = 32  # then the loop has others to serve
 PAUSE = 0.1  # seconds without accepting when descriptors have run out
+CROWD = 32  # connections; when it has gone, what it needed is given back
+DEADLINES_PERIOD = 1.0  # seconds between two looks at the deadlines of all connections
 
 
 class ControlServer:
@@ -40,10 +45,11 @@ class ControlServer:
         self._listener = listener
         self._context = context
         self._tasks = tasks
-        self._sessions: set[Session] = set()
-        self._of_uid: Counter[int] = Counter()
+        self._connections = Connections()
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._resume: asyncio.TimerHandle | None = None
+        self._deadlines: asyncio.TimerHandle | None = None
+        self._peak = 0  # of connections, since memory was last given back
 
     async def __aenter__(self) -> Self:
         self._loop.add_reader(self._listener, self._handle_acceptable)
@@ -53,9 +59,10 @@ class ControlServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._loop.remove_reader(self._listener)
-        if self._resume is not None:
-            self._resume.cancel()
-        for session in list(self._sessions):
+        for timer in (self._resume, self._deadlines):
+            if timer is not None:
+                timer.cancel()
+        for session in self._connections.all():
             session.close("plugd is stopping")
         os.close(self._reserve)
 
@@ -75,36 +82,46 @@ class ControlServer:
         try:
             peer = Peer.of(sock)
         except OSError:
-            self._context.count("refused.no_credentials")
+            self._context.counts.refuse(NO_CREDENTIALS)
             sock.close()
             return
-        limits = self._context.settings.config.control.limits
-        room = limits.connections if peer.uid == 0 else limits.connections - 1  # One is kept for root.
-        if len(self._sessions) >= room or self._of_uid[peer.uid] >= limits.connections_per_uid:
-            self._context.count("refused.connections")
-            _refuse(sock)
+        limit = self._connections.make_room(peer.uid, self._context.settings.config.control.limits, self._loop.time())
+        if limit is not None:
+            self._context.counts.refuse(limit)
+            self._context.audit.record(peer, Caller(None, None), "connect", BUSY, 0.0, {"limit": limit})
+            _refuse(sock, limit)
             return
-        self._context.count("accepted")
-        self._sessions.add(Session(sock, peer, self._context, self._tasks, self._handle_end))
-        self._of_uid[peer.uid] += 1
-        self._context.connections = len(self._sessions)
+        self._context.counts.accept()
+        self._connections.add(Session(sock, peer, self._context, self._tasks, self._handle_end))
+        self._context.connections = len(self._connections)
+        if self._deadlines is None:
+            self._deadlines = self._loop.call_later(DEADLINES_PERIOD, self._keep_deadlines)
 
     def _handle_end(self, session: Session) -> None:
-        self._sessions.discard(session)
-        self._of_uid[session.peer.uid] -= 1
-        if not self._of_uid[session.peer.uid]:
-            del self._of_uid[session.peer.uid]
-        self._context.connections = len(self._sessions)
+        self._connections.discard(session)
+        self._context.connections = len(self._connections)
+
+    def _keep_deadlines(self) -> None:
+        """See to it that nobody stays who neither reads nor asks; as long as there is anybody."""
+        now = self._loop.time()
+        for session in self._connections.all():
+            session.keep_deadlines(now)
+        self._peak = max(self._peak, len(self._connections))
+        if self._peak >= CROWD > 4 * len(self._connections):
+            memory.give_back()
+            self._peak = 0
+        self._deadlines = self._loop.call_later(DEADLINES_PERIOD, self._keep_deadlines) if self._connections else None
 
     def _handle_exhaustion(self, error: OSError) -> None:
         """No descriptors, or no memory: refuse the client that waits, and rest."""
-        log.error("accept_failed", reason=error.strerror)
-        self._context.count("refused.accept_failed")
+        if not self._context.counts.as_dict()[f"refused.{ACCEPT_FAILED}"] % 100:
+            log.error("accept_failed", reason=error.strerror)
+        self._context.counts.refuse(ACCEPT_FAILED)
         if error.errno in (errno.EMFILE, errno.ENFILE):
             os.close(self._reserve)
             try:
                 sock, _ = self._listener.accept()
-                _refuse(sock)
+                _refuse(sock, "open_files")
             except OSError:
                 pass  # It has gone away meanwhile, or another has taken the descriptor.
             self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -112,9 +129,10 @@ class ControlServer:
         self._resume = self._loop.call_later(PAUSE, self._loop.add_reader, self._listener, self._handle_acceptable)
 
 
-def _refuse(sock: socket.socket) -> None:
+def _refuse(sock: socket.socket, limit: str) -> None:
     with sock:
         try:
-            sock.send(encode_response(None, CommandError(BUSY, "too many connections").as_dict(), None))
+            error = CommandError(BUSY, "too many connections", {"limit": limit})
+            sock.send(encode_response(None, error.as_dict(), None))
         except OSError:
             pass  # It does not listen; it is not served either way.

@@ -1,32 +1,29 @@
-"""One client's connection: its requests, its subscriptions, its end."""
+"""One client's connection: its stream, its subscriptions, its deadlines, its end."""
 
+import asyncio
 import itertools
 import os
 import socket
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
-import anyio
 import structlog
 from anyio.abc import TaskGroup
 
 from plugd.control.access import Peer, Role
-from plugd.control.commands import COMMANDS, Command, convert_parameters
+from plugd.control.caller import Caller, caller_of
 from plugd.control.context import Context
 from plugd.control.parameters import Subscribe
-from plugd.errors import AUTH_DENIED, BUSY, INTERNAL, REQUEST_INVALID, REQUEST_UNKNOWN_METHOD, CommandError
+from plugd.control.requests import Requests
+from plugd.errors import BUSY, REQUEST_INVALID, CommandError
 from plugd.hosting.events import Actor
 from plugd.hosting.tree import descends_from
-from plugd.rpc.codec import FrameError, Limits, MessageError, encode_response
+from plugd.rpc.codec import FrameError, Limits, MessageError, encode_notification, encode_response
 from plugd.rpc.message import Message, Request
 from plugd.sampling.subscription import Subscription
 from plugd.stream import FrameStream
 
 log = structlog.get_logger()
-
-SUBSCRIPTIONS_MAXIMUM = 16  # of one connection
-SLOW_READER_BYTES = 64 * 1024  # waiting to be sent: no notification is added to more than this
 
 _numbers = itertools.count(1)
 
@@ -45,19 +42,22 @@ class Session:
     def __init__(
         self, sock: socket.socket, peer: Peer, context: Context, tasks: TaskGroup, on_end: Callable[["Session"], None]
     ) -> None:
-        limits = context.settings.config.control.limits
+        self._limits = limits = context.settings.config.control.limits
         self.number = next(_numbers)
         self.peer = peer
         self.role = _role_of(peer, context)
         self.actor = Actor(peer.uid, peer.pid)
         self.context = context
+        self.tasks = tasks
         self.client: str | None = None
-        self._tasks = tasks
+        self.requests = Requests(self, limits.requests_in_flight)
+        self.proven = False  # whether it has asked for something at all
+        self._socket = sock
+        self._caller: Caller | None = None
         self._on_end = on_end
-        self._in_flight: dict[int, anyio.CancelScope] = {}
         self._eof = False
-        self._maximum = limits.requests_in_flight
-        self._queue = limits.queue
+        self._loop = asyncio.get_running_loop()
+        self.active_at = self._loop.time()  # seconds of the loop's clock, when something last came or went
         self._subscriptions: dict[int, Subscription] = {}
         self._next_subscription = itertools.count(1)
         self._log = log.bind(session=self.number, uid=peer.uid)
@@ -72,9 +72,64 @@ class Session:
             partial_timeout=limits.partial_request,
         )
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way: no request, no subscription, nothing that is still to be read."""
+        return not (self.requests or self._subscriptions or self._stream.queued_bytes)
+
+    def useless_for(self, now: float) -> float:
+        """Return for how many seconds its client has had nothing under way, or has not read what waits for it.
+
+        Args:
+            now: of the loop's clock.
+        """
+        return now - self.active_at if self.idle else self._stream.stalled_for(now)
+
+    def identify(self) -> Caller:
+        """Return which program the client is, as far as that is known; it is asked for once."""
+        if self._caller is None:
+            self._caller = Caller(None, None) if self._stream.closed else caller_of(self._socket, self.peer)
+        return self._caller
+
+    def send(self, data: bytes) -> None:
+        """Send an answer or a notification, or queue it."""
+        self.active_at = self._loop.time()
+        self._stream.send(data)
+
+    def finish_if_done(self) -> None:
+        """End the connection of a client that sends no more, once it has all that it asked for."""
+        if self._eof and not self._has_more():
+            self._stream.finish("all that was asked for is answered")
+
     def close(self, reason: str) -> None:
         """End the connection."""
         self._stream.close(reason)
+
+    def evict(self) -> None:
+        """End the connection for the sake of another."""
+        self.context.counts.refuse("evicted")
+        self.close("idle, and its place was needed")
+
+    def keep_deadlines(self, now: float) -> None:
+        """Close the connection if its client does not read, or has nothing to do here; or send it a ping.
+
+        Args:
+            now: seconds of the loop's clock.
+        """
+        for subscription in self._subscriptions.values():
+            self._count_lost(subscription)
+        limits = self._limits
+        if self._stream.stalled_for(now) > limits.write:
+            self.context.counts.refuse("write")
+            self.close(f"nothing was read for {limits.write:g} s")
+        elif self._subscriptions:
+            if now - self.active_at > limits.ping and not self._stream.queued_bytes:
+                self.send(encode_notification("ping", {"time": time.time()}))
+        elif self.idle and now - self.active_at > limits.idle:
+            self.context.counts.refuse("idle")
+            self.close(f"idle for {limits.idle:g} s")
+
+    # Subscriptions
 
     def subscribe(self, params: Subscribe) -> int:
         """Add a subscription; return its number.
@@ -82,8 +137,9 @@ class Session:
         Raises:
             CommandError: ``busy``: there are too many.
         """
-        if len(self._subscriptions) >= SUBSCRIPTIONS_MAXIMUM:
-            raise CommandError(BUSY, f"cannot subscribe: {SUBSCRIPTIONS_MAXIMUM} subscriptions are the most")
+        limits, counts = self._limits, self.context.subscriptions
+        _check_limit("subscriptions", len(self._subscriptions), limits.subscriptions)
+        _check_limit("subscriptions_per_uid", counts[self.peer.uid], limits.subscriptions_per_uid)
         number = next(self._next_subscription)
         subscription = Subscription(
             number,
@@ -91,9 +147,10 @@ class Session:
             events=params.events,
             interval=params.interval,
             send=self._notify,
-            queue=self._queue,
+            queue=self._limits.queue,
         )
         self._subscriptions[number] = subscription
+        counts[self.peer.uid] += 1
         self.context.broker.add(subscription)
         return number
 
@@ -106,89 +163,38 @@ class Session:
         subscription = self._subscriptions.pop(number, None)
         if subscription is None:
             raise CommandError(REQUEST_INVALID, f"cannot unsubscribe: no subscription {number}")
+        self._drop(subscription)
+
+    def _drop(self, subscription: Subscription) -> None:
         self.context.broker.remove(subscription)
+        self.context.subscriptions[self.peer.uid] -= 1
+        if not self.context.subscriptions[self.peer.uid]:
+            del self.context.subscriptions[self.peer.uid]
+        self._count_lost(subscription)
 
-    def cancel(self, request: int) -> bool:
-        """Cancel a request that is under way; whether there was one that can be."""
-        scope = self._in_flight.get(request)
-        if scope is None or scope.shield:
-            return False
-        scope.cancel()
-        return True
-
-    def _handle_message(self, message: Message) -> None:
-        if not isinstance(message, Request):
-            return  # Clients have nothing to notify of, and are asked nothing.
-        try:
-            command = COMMANDS.get(message.method)
-            if command is None:
-                raise CommandError(REQUEST_UNKNOWN_METHOD, f"no method {message.method[:64]!r}")
-            if self.role < command.role:
-                raise CommandError(
-                    AUTH_DENIED,
-                    f"cannot {command.name}: it takes the role {command.role}, and you have {self.role}",
-                    {"role": str(self.role), "needed": str(command.role)},
-                )
-            result = command.handler(self, convert_parameters(command, message.params))
-            if isinstance(result, Coroutine):
-                self._begin(message.id, command, result)
-                return
-            answer = encode_response(message.id, None, result)
-        except CommandError as error:
-            self._count_refusal(error)
-            answer = encode_response(message.id, error.as_dict(), None)
-        except Exception:  # noqa: BLE001 - a fault of the daemon's own must not end it; it is logged as such
-            answer = self._internal(message.id, message.method)
-        self._stream.send(answer)
-
-    def _begin(self, identifier: int, command: Command, work: Coroutine[Any, Any, Any]) -> None:
-        """Have a request that takes time run beside the others."""
-        if len(self._in_flight) >= self._maximum or identifier in self._in_flight:
-            work.close()
-            if identifier in self._in_flight:
-                raise CommandError(REQUEST_INVALID, f"request id {identifier} is still in flight")
-            raise CommandError(BUSY, f"{self._maximum} requests are in flight, which is the most")
-        self._in_flight[identifier] = anyio.CancelScope(shield=command.lasting)
-        self._tasks.start_soon(self._finish, identifier, command, work)
-
-    async def _finish(self, identifier: int, command: Command, work: Coroutine[Any, Any, Any]) -> None:
-        started = time.monotonic()
-        outcome = "cancelled"
-        answer = encode_response(identifier, CommandError(BUSY, f"{command.name} was cancelled").as_dict(), None)
-        try:
-            with self._in_flight[identifier]:
-                answer = encode_response(identifier, None, await work)
-                outcome = "ok"
-        except CommandError as error:
-            outcome = error.code
-            answer = self._encode_error(identifier, error)
-        except Exception:  # noqa: BLE001 - as above
-            outcome = INTERNAL
-            answer = self._internal(identifier, command.name)
-        finally:
-            del self._in_flight[identifier]
-        duration = round(time.monotonic() - started, 4)
-        self._log.info("command_finished", method=command.name, outcome=outcome, duration_seconds=duration)
-        self._stream.send(answer)
-        if self._eof and not self._has_more():
-            self._stream.finish("all that was asked for is answered")
-
-    def _encode_error(self, identifier: int, error: CommandError) -> bytes:
-        try:
-            return encode_response(identifier, error.as_dict(), None)
-        except (TypeError, ValueError, OverflowError):
-            return encode_response(identifier, {"code": error.code, "message": error.message, "data": {}}, None)
-
-    def _internal(self, identifier: int, method: str) -> bytes:
-        self._log.exception("command_failed", method=method[:64])
-        error = CommandError(INTERNAL, f"{method[:64]} failed inside plugd; its log has the traceback")
-        return encode_response(identifier, error.as_dict(), None)
+    def _count_lost(self, subscription: Subscription) -> None:
+        lost, subscription.lost = subscription.lost, 0
+        self.context.counts.refuse("queue", lost)
 
     def _notify(self, encode: Callable[[], bytes]) -> bool:
-        if self._stream.queued_bytes > SLOW_READER_BYTES:
-            return False
-        self._stream.send(encode())
+        if self._stream.queued_bytes:
+            return False  # The kernel holds enough of them for a client that reads.
+        self.send(encode())
         return True
+
+    # What the stream says
+
+    def _handle_message(self, message: Message) -> None:
+        if isinstance(message, Request):  # Clients have nothing to notify of, and are asked nothing.
+            self.active_at = self._loop.time()
+            self.proven = True
+            self.requests.handle(message)
+
+    def _handle_error(self, error: FrameError | MessageError) -> None:
+        """Answer what is no request; after a FrameError the stream ends by itself."""
+        self.context.counts.refuse(error.limit or error.code)
+        refusal = CommandError(error.code, str(error), {"limit": error.limit} if error.limit else {})
+        self.send(encode_response(error.id if isinstance(error, MessageError) else None, refusal.as_dict(), None))
 
     def _handle_drain(self) -> None:
         for subscription in list(self._subscriptions.values()):
@@ -200,32 +206,31 @@ class Session:
         return self._has_more()
 
     def _has_more(self) -> bool:
-        return bool(self._in_flight or self._subscriptions)
-
-    def _handle_error(self, error: FrameError | MessageError) -> None:
-        """Answer what is no request; after a FrameError the stream ends by itself."""
-        identifier = error.id if isinstance(error, MessageError) else None
-        refusal = CommandError(error.code, str(error))
-        self._count_refusal(refusal)
-        self._stream.send(encode_response(identifier, refusal.as_dict(), None))
-
-    def _count_refusal(self, error: CommandError) -> None:
-        self.context.count(f"refused.{error.code}")
+        return bool(self.requests or self._subscriptions)
 
     def _handle_close(self, reason: str) -> None:
-        for subscription in self._subscriptions.values():
-            self.context.broker.remove(subscription)
-        self._subscriptions.clear()
-        for scope in self._in_flight.values():
-            if not scope.shield:
-                scope.cancel()
-        self._log.debug("session_ended", reason=reason)
-        self._on_end(self)
+        try:
+            for subscription in self._subscriptions.values():
+                self._drop(subscription)
+            self._subscriptions.clear()
+            self.requests.cancel_all()
+            self._log.debug("session_ended", reason=reason)
+        finally:
+            self._on_end(self)
+
+
+def _check_limit(name: str, there: int, most: int) -> None:
+    if there >= most:
+        raise CommandError(BUSY, f"cannot subscribe: {most} {name} are the most", {"limit": name, "maximum": most})
 
 
 def _role_of(peer: Peer, context: Context) -> Role:
-    """The role of a peer; a plugin has no more than to read, though it may run as the daemon's own user."""
+    """The role of a peer; a plugin has no more than to read, though it may run as the daemon's own user.
+
+    A peer that has ended may have been a plugin's: it may only read, too.
+    """
     role = context.policy.role_of(peer)
-    if role > Role.READ and descends_from(peer.pid, os.getpid()):
+    try:
+        return Role.READ if role > Role.READ and descends_from(peer.pid, os.getpid()) else role
+    except ProcessLookupError:
         return Role.READ
-    return role

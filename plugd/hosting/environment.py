@@ -16,6 +16,8 @@ from plugd.hosting.watch import Watch
 
 log = structlog.get_logger()
 
+DAEMON = "daemon"  # what a plugin requires to have the daemon's own samples among its inputs
+
 
 class Sink(Protocol):
     """Where samples go."""
@@ -81,6 +83,7 @@ class Environment:
     default_interval: float | None = None  # seconds; for plugins that the configuration says nothing of
     default_timeout: float | None = None
     require: Require = _require_nothing
+    own: Callable[[], list[dict[str, object]]] = list  # the daemon's own samples, as those of a plugin
 
     def start(self, function: Callable[..., Awaitable[None]], *args: Any) -> None:
         """Run something in the background; what it raises is logged, and is nothing to the others."""

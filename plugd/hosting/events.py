@@ -2,18 +2,39 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
+
+from plugd.errors import PLUGIN_CHANGED, CommandError
 
 KEPT = 500  # events
 
 
 class Actor(NamedTuple):
-    """Who asked for something: the peer credentials of a control session."""
+    """Who asked for something: the peer credentials of a control session, and what they take for granted.
+
+    ``expected`` holds the generations of the plugins that they have seen, by name.
+    """
 
     uid: int
     pid: int
+    expected: Mapping[str, int] = MappingProxyType({})
+
+    def check(self, doing: str, name: str, generation: int) -> None:
+        """See that a plugin is the one that was meant.
+
+        Raises:
+            CommandError: ``plugin.changed``: it has another generation by now.
+        """
+        expected = self.expected.get(name, generation)
+        if expected != generation:
+            raise CommandError(
+                PLUGIN_CHANGED,
+                f"cannot {doing} plugin {name!r}: its generation is {generation}, and {expected} was expected",
+                {"name": name, "generation": generation, "expected": expected},
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,7 @@ class Generation:
         Raises:
             CommandError: why it could not be; the worker is gone then.
         """
+        self._settings = dict(settings)
         self.worker = await spawn(self._define)
         try:
             params = {
@@ -90,6 +91,17 @@ class Generation:
         asked = time.time(), time.monotonic()
         reply = await self.worker.call("collect", params, timeout)
         return self._index.collection(reply, asked, (time.time(), time.monotonic()))
+
+    async def apply(self, settings: Mapping[str, Any]) -> None:
+        """Set what clients have set since this generation was opened.
+
+        Raises:
+            CommandError: the plugin refuses it.
+        """
+        while changed := {name: value for name, value in settings.items() if self._settings.get(name, self) != value}:
+            for name, value in changed.items():
+                self._settings[name] = value
+                await self.worker.call("set", {"setting": name, "value": value}, LOAD_TIMEOUT)
 
     def can_reconfigure(self, spec: PluginSpec) -> bool:
         """Whether the plugin takes this spec as it runs: its options are all that is new."""

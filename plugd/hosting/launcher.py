@@ -12,7 +12,7 @@ from plugd.catalog.spec import PluginSpec
 from plugd.errors import PLUGIN_CRASHED, PLUGIN_INVALID, CommandError
 from plugd.hosting.collection import Collection
 from plugd.hosting.confinement import rules_of
-from plugd.hosting.environment import Environment
+from plugd.hosting.environment import DAEMON, Environment
 from plugd.hosting.forkserver import ForkServerError
 from plugd.hosting.generation import Generation
 from plugd.hosting.watch import UsageJudge, UsageLimits
@@ -74,7 +74,8 @@ class Launcher:
         requires = generation.description.requires
         if not requires:
             return None
-        return {name: self._environment.sink.latest(name) for name in map(name_of, requires)}
+        latest, own = self._environment.sink.latest, self._environment.own
+        return {name: own() if name == DAEMON else latest(name) for name in map(name_of, requires)}
 
     async def _spawn(self, generation: Generation, on_exit: OnExit, on_define: Callable[[list[Any]], None]) -> Worker:
         spec = generation.spec

@@ -6,17 +6,18 @@ from typing import Any
 
 import anyio
 
+from plugd import __version__
 from plugd.catalog.discovery import Found
 from plugd.catalog.graph import CycleError, dependents_of, in_use, levels
 from plugd.catalog.spec import PluginSpec
 from plugd.errors import PLUGIN_ALREADY_LOADED, PLUGIN_NOT_FOUND, CommandError
-from plugd.hosting.environment import Environment
+from plugd.hosting.environment import DAEMON, Environment
 from plugd.hosting.events import Actor, Event
 from plugd.hosting.launcher import Launcher
 from plugd.hosting.outcome import failures, outcome, refusal
 from plugd.hosting.plan import Plan, plan_of
 from plugd.hosting.requirements import Requirements, Standing
-from plugd.hosting.supervisor import FAILED, QUARANTINED, STARTING, Supervisor
+from plugd.hosting.supervisor import FAILED, QUARANTINED, RUNNING, STARTING, Supervisor
 from plugd.hosting.turns import Turns
 
 CONCURRENT_STARTS = 8
@@ -36,6 +37,7 @@ class Registry:
         self.environment = environment
         self._discover = discover
         self._supervisors: dict[str, Supervisor] = {}
+        self._latest: dict[str, int] = {}  # generation of those that have gone
         self._unloaded: set[str] = set()  # by request: they stay away until somebody loads them
         self._asked_for: set[str] = set()  # though the configuration disables them: they stay until unloaded
         self._lock = anyio.Lock()
@@ -60,15 +62,20 @@ class Registry:
                 PLUGIN_NOT_FOUND, f"cannot {doing} plugin {name!r}: it is not loaded", {"name": name}
             ) from None
 
-    def select(self, names: Sequence[str] | None, doing: str) -> list[Supervisor]:
+    def select(self, names: Sequence[str] | None, doing: str, actor: Actor | None = None) -> list[Supervisor]:
         """Return the supervisors of these plugins, or of all.
 
         Raises:
-            CommandError: ``plugin.not_found``: one of them is not loaded.
+            CommandError: ``plugin.not_found``: one of them is not loaded; ``plugin.changed``: one of them is not
+                of the generation that the actor expects.
         """
         if not names:
             return self.all()
-        return [self.get(name, doing) for name in dict.fromkeys(names)]
+        chosen = [self.get(name, doing) for name in dict.fromkeys(names)]
+        if actor is not None:
+            for each in chosen:
+                actor.check(doing, each.name, each.number)
+        return chosen
 
     async def start(self) -> None:
         """Load every plugin that is enabled; one that fails is told by its own state."""
@@ -125,14 +132,15 @@ class Registry:
             cascade: whether plugins that require them go as well; otherwise they keep them from going.
 
         Raises:
-            CommandError: with a single name: ``plugin.not_found``, or ``plugin.in_use`` with its ``dependents``.
+            CommandError: with a single name: ``plugin.not_found``, ``plugin.changed``, or ``plugin.in_use`` with its
+                ``dependents``.
         """
         async with self._lock:
             wanted = list(dict.fromkeys(names))
             errors: dict[str, CommandError] = {}
             for name in wanted:
                 try:
-                    self.get(name, "unload")
+                    self.select([name], "unload", actor)
                 except CommandError as error:
                     errors[name] = error
             todo = [name for name in wanted if name not in errors]
@@ -168,11 +176,12 @@ class Registry:
         Returns: ``{loaded, reloaded, unloaded, unchanged, failed}``; a dry run says it and does nothing.
 
         Raises:
-            CommandError: ``plugin.not_found``: one of ``names`` is not loaded, or its file is gone.
+            CommandError: ``plugin.not_found``: one of ``names`` is not loaded, or its file is gone;
+                ``plugin.changed``: one is not of the generation that the actor expects.
         """
         async with self._lock:
             specs = (await self.find(discover)).specs
-            plan = self._plan_named(names, specs) if names else self._plan(specs)
+            plan = self._plan_named(names, specs, actor) if names else self._plan(specs)
             errors: dict[str, CommandError] = {}
             if not dry_run:
                 jobs = [(name, self._load(specs[name], "reload: new", actor)) for name in plan.load]
@@ -201,7 +210,7 @@ class Registry:
         Raises:
             CommandError: ``plugin.not_found``; with a single name, also why it does not run.
         """
-        chosen = [each for each in self.select(names, "resume") if names or each.state != "failed"]
+        chosen = [each for each in self.select(names, "resume", actor) if names or each.state != "failed"]
         wanted = [each.name for each in chosen]
         paused = [each for each in chosen if each.current is not None]
         ended = [each for each in chosen if each.current is None]
@@ -243,10 +252,9 @@ class Registry:
         self._unloaded.intersection_update(specs)
         return plan
 
-    def _plan_named(self, names: Sequence[str], specs: dict[str, PluginSpec]) -> Plan:
-        wanted = list(dict.fromkeys(names))
+    def _plan_named(self, names: Sequence[str], specs: dict[str, PluginSpec], actor: Actor | None) -> Plan:
+        wanted = [each.name for each in self.select(names, "reload", actor)]
         for name in wanted:
-            self.get(name, "reload")
             if name not in specs:
                 raise CommandError(PLUGIN_NOT_FOUND, f"cannot reload plugin {name!r}: its file is gone", {"name": name})
         return Plan([], wanted, [], [], [])
@@ -257,7 +265,7 @@ class Registry:
             await there.reload(spec, cause, actor)
             return
         supervisor = self._supervisors[spec.name] = Supervisor(
-            spec, replace(self.environment, require=self._requirements)
+            spec, replace(self.environment, require=self._requirements), self._latest.get(spec.name, 0)
         )
         await supervisor.load(cause, actor)
 
@@ -265,6 +273,7 @@ class Registry:
         supervisor = self._supervisors[name]
         await supervisor.stop(cause, actor)
         del self._supervisors[name]
+        self._latest[name] = supervisor.latest
         self._requirements.forget(name)
 
     async def _unload_each(self, names: Sequence[str], cause: str, actor: Actor | None) -> dict[str, CommandError]:
@@ -291,6 +300,8 @@ class Registry:
     # What plugins require
 
     def _standing(self, name: str) -> Standing:
+        if name == DAEMON:
+            return Standing(RUNNING, __version__)
         there = self._supervisors.get(name)
         if there is None:
             return Standing("")

@@ -37,13 +37,14 @@ class Supervisor:
     being proven. At most one collection is under way at any time.
     """
 
-    def __init__(self, spec: PluginSpec, environment: Environment) -> None:
+    def __init__(self, spec: PluginSpec, environment: Environment, latest: int = 0) -> None:
         self.name = spec.name
         self.spec = spec
         self.state = STARTING
         self.since = time.time()
         self.cause = ""
         self.number = 0
+        self.latest = latest  # the highest generation there has been of this name: no number is given twice
         self.current: Generation | None = None
         self.counters = Counters()
         self.failure: Failure | None = None
@@ -96,7 +97,7 @@ class Supervisor:
             CommandError: why it does not run; it is then ``failed``, or tried again later.
         """
         async with self._lock:
-            self.number += 1
+            self.number = self.latest = self.latest + 1
             self._record("", STARTING, cause, actor)
             await self._start(cause, actor)
 
@@ -109,14 +110,14 @@ class Supervisor:
             CommandError: why the old generation is still in force.
         """
         async with self._lock:
-            self._check_there()
+            self._check_there("reload", actor)
             if self.current is None:
                 self._alarm.cancel()
                 self._backoff.forgive()
                 self._release_tick()
                 self._probation.end()
                 self.spec = spec
-                self.number += 1
+                self.number = self.latest = self.latest + 1
                 self._change(STARTING, cause, actor)
                 await self._start(cause, actor)
                 return
@@ -129,7 +130,7 @@ class Supervisor:
                 else:
                     await self._swap(spec, cause, actor)
             except CommandError as error:
-                self._note(error)
+                self.failure = Failure.of(error.message, error.data)
                 kept = f"reload failed, generation {self.number} stays: {error.message}"
                 self._record(self.state, self.state, kept, actor)
                 raise
@@ -143,6 +144,7 @@ class Supervisor:
     async def stop(self, cause: str, actor: Actor | None = None) -> None:
         """End the plugin and leave nothing of it."""
         async with self._lock:
+            self._check_there("unload", actor)
             self._alarm.cancel()
             self._probation.end()
             self._environment.ticker.remove(self.name)
@@ -156,7 +158,7 @@ class Supervisor:
     async def pause(self, duration: float | None, reason: str | None, actor: Actor | None = None) -> None:
         """Collect no more until :meth:`resume`, or for ``duration`` seconds; the worker stays."""
         async with self._lock:
-            self._check_there()
+            self._check_there("pause", actor)
             self._alarm.cancel()
             self._environment.ticker.remove(self.name)
             cause = "paused" + (f" for {duration:g} s" if duration else "") + (f": {reason}" if reason else "")
@@ -171,7 +173,7 @@ class Supervisor:
             CommandError: it had to be started, and could not be.
         """
         async with self._lock:
-            self._check_there()
+            self._check_there("resume", actor)
             if self.state == RUNNING:
                 return
             self._alarm.cancel()
@@ -183,7 +185,7 @@ class Supervisor:
             self._change(STARTING, cause, actor)
             await self._start(cause, actor)
 
-    async def call(self, method: str, params: dict[str, Any], timeout: float) -> Any:
+    async def call(self, method: str, params: dict[str, Any], timeout: float, actor: Actor | None = None) -> Any:
         """Ask the plugin between its collections: ``call``, ``get`` or ``set``.
 
         Raises:
@@ -200,7 +202,13 @@ class Supervisor:
                     await self._collected.wait()
                 if self.current is None:
                     raise CommandError(PLUGIN_CRASHED, f"plugin {self.name!r} is {self.state}", {"state": self.state})
-                return await self.current.worker.call(method, params, timeout, doing)
+                self._check_there(method, actor)
+                asked, result = self.current, await self.current.worker.call(method, params, timeout, doing)
+                if method == "set":
+                    self.settings[params["setting"]] = result
+                    if self.current is not None and self.current is not asked:  # It has been replaced meanwhile.
+                        await self.current.apply(self.settings)
+                return result
         finally:
             if not self._calling.locked():
                 self._collect_held()
@@ -216,9 +224,11 @@ class Supervisor:
         else:
             self._begin_collection()
 
-    def _check_there(self) -> None:
+    def _check_there(self, doing: str, actor: Actor | None) -> None:
         if self.state == STOPPING:
             raise CommandError(PLUGIN_NOT_FOUND, f"plugin {self.name!r} has been unloaded", {"name": self.name})
+        if actor is not None:
+            actor.check(doing, self.name, self.number)
 
     def _begin_collection(self) -> None:
         if self.state == RUNNING and self.current is not None and not self._collecting:
@@ -253,7 +263,7 @@ class Supervisor:
         A tick that falls into the handover is held, and is the new generation's first. The proof is collected
         before the state is handed over, and is not kept: a plugin that counts its collections counts none twice.
         """
-        generation, _ = await self._launcher.prove(spec, self.number + 1, self.settings, self._handle_exit)
+        generation, _ = await self._launcher.prove(spec, self.latest + 1, self.settings, self._handle_exit)
         self._holding = True
         try:
             if self._collecting:
@@ -262,6 +272,7 @@ class Supervisor:
             state = await old.save_state() if old is not None else None
             if state is not None:
                 await generation.load_state(state)
+            await generation.apply(self.settings)
             generation.worker.check_alive()  # It may have died while it waited to be in force.
         except BaseException:
             self._release_tick()
@@ -271,8 +282,9 @@ class Supervisor:
         if old is not None:
             self._probation.begin(Retired(old.spec, old.number, state))
         self.spec = spec
-        self.number = generation.number
-        self._cancel_restart()
+        self.number = self.latest = generation.number
+        if self.state != PAUSED:  # The timer of a pause stays.
+            self._alarm.cancel()
         self._backoff.forgive()
         self._adopt(generation, cause, actor)
         self._release_tick()
@@ -345,7 +357,7 @@ class Supervisor:
         """Count a collection that failed. What becomes of a dead worker is decided when it has been reaped."""
         self.counters.failures += 1
         self.counters.timeouts += error.code == PLUGIN_TIMEOUT
-        self._note(error)
+        self.failure = Failure.of(error.message, error.data)
         if self._streak.fail(self._loop.time()):
             self._log.warning("collection_failed", reason=error.message, in_a_row=self._streak.length)
         if generation is not self.current or not generation.worker.alive:
@@ -390,7 +402,7 @@ class Supervisor:
         self._environment.start(self._restore, retired, cause)
 
     def _failed_to_start(self, error: CommandError) -> None:
-        self._note(error)
+        self.failure = Failure.of(error.message, error.data)
         if error.code == PLUGIN_INVALID:
             self._change(FAILED, error.message)  # Only another file, or other options, can help.
         else:
@@ -401,15 +413,7 @@ class Supervisor:
         self._change(QUARANTINED if verdict.quarantined else BACKOFF, reason)
         self._alarm.set(verdict.delay, self._environment.start, self._wake, "trying again", self.state)
 
-    def _note(self, error: CommandError) -> None:
-        self.failure = Failure.of(error.message, error.data)
-
     # What it waits for
-
-    def _cancel_restart(self) -> None:
-        """A timer that would start what runs already; that of a pause stays."""
-        if self.state != PAUSED:
-            self._alarm.cancel()
 
     async def _wake(self, cause: str, state: str) -> None:
         async with self._lock:

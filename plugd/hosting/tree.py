@@ -41,16 +41,40 @@ def descendants_of(pid: int) -> list[int]:
 
 
 def descends_from(pid: int, ancestor: int) -> bool:
-    """Whether a process is a child of another, or a child's child and so on; False where it has ended."""
+    """Whether a process is a child of another, or a child's child and so on.
+
+    Where /proc hides other users' processes (``hidepid``), one that is hidden is taken for none: what the ancestor
+    starts can be seen by it, since no worker can change its user.
+
+    Raises:
+        ProcessLookupError: it has ended, so that nobody can tell.
+    """
+    for _ in range(ROUNDS):
+        each = pid
+        try:
+            while each > 1:
+                text = read_file(f"/proc/{each}/stat")
+                each = int(text[text.rindex(b")") + 2 :].split(maxsplit=2)[1])
+                if each == ancestor:
+                    return True
+        except OSError:
+            if not exists(each):
+                if each == pid:
+                    raise ProcessLookupError(f"process {pid} has ended") from None
+                continue  # One above it has ended: it has another parent now.
+        return False
+    raise ProcessLookupError(f"what is above process {pid} keeps ending")
+
+
+def exists(pid: int) -> bool:
+    """Whether there is such a process, be it anybody's."""
     try:
-        while pid > 1:
-            text = read_file(f"/proc/{pid}/stat")
-            pid = int(text[text.rindex(b")") + 2 :].split(maxsplit=2)[1])
-            if pid == ancestor:
-                return True
-    except OSError:
-        pass  # It, or one above it, has ended since.
-    return False
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def cost_of_tree(pid: int) -> Cost:

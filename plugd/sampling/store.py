@@ -3,12 +3,14 @@
 A series costs at most 1.7 KiB with the 60 points that are kept by default: two rings of eight-byte floats that
 grow to their size and stay there, a handful of attributes, and its place in the tables. Its key and the text of
 its labels, a quarter of a KiB with one label, are shared with the index of its worker.
+
+What is read of a plugin is one whole collection, :class:`Latest`: it is put in force when all of it has been taken,
+and is not changed afterwards.
 """
 
 from array import array
-from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import anyio.lowlevel
 
@@ -65,34 +67,27 @@ class Series:
         pairs = list(zip(self.times, self.values, strict=True))
         return pairs[self._next :] + pairs[: self._next]
 
-    def as_dict(self, plugin: str) -> dict[str, Any]:
-        """Return the series as ``stats`` and ``sample`` have it."""
-        metric = self.key.metric
-        row = {
-            "plugin": plugin,
-            "name": metric.name,
-            "kind": metric.kind,
-            "unit": metric.unit,
-            "labels": self.labels,
-            "value": self.value,
-            "time": self.time,
-        }
-        if metric.kind == "counter":
-            row["rate"] = self.rate
-        return row
+
+class Latest(NamedTuple):
+    """A plugin's last collection: ``values[i]`` and ``rates[i]`` belong to ``series[i]``; never changed."""
+
+    series: Sequence[Series] = ()
+    values: "array[float]" = array("d")
+    rates: Sequence[float | None] = ()
+    time: float = 0.0  # Unix seconds
 
 
 class _PluginSeries:
     """The series of one plugin; outlives its generations, so that rates go on over a reload."""
 
-    __slots__ = ("by_identity", "collections", "keys", "latest", "time")
+    __slots__ = ("by_identity", "collections", "keys", "latest", "series")
 
     def __init__(self) -> None:
         self.by_identity: dict[tuple[Any, ...], Series] = {}
         self.keys: Sequence[SeriesKey] = ()
-        self.latest: list[Series] = []
+        self.series: list[Series] = []  # of these keys
+        self.latest = Latest()
         self.collections = 0
-        self.time = 0.0
 
 
 class MetricStore:
@@ -105,7 +100,7 @@ class MetricStore:
     def __init__(self, points: int = POINTS) -> None:
         self._points = points
         self._plugins: dict[str, _PluginSeries] = {}
-        self._listeners: list[Any] = []
+        self._listeners: list[Callable[[str, Latest], None]] = []
 
     def __len__(self) -> int:
         """The number of series."""
@@ -122,32 +117,34 @@ class MetricStore:
             own = self._plugins[plugin] = _PluginSeries()
         own.collections += 1
         if collection.keys is not own.keys:
-            latest: list[Series] = []
+            found: list[Series] = []
             for start in range(0, len(collection.keys), SLICE):
                 if start:
                     await anyio.lowlevel.checkpoint()
-                latest += [_series(own, key) for key in collection.keys[start : start + SLICE]]
-            own.keys, own.latest = collection.keys, latest
+                found += [_series(own, key) for key in collection.keys[start : start + SLICE]]
+            own.keys, own.series = collection.keys, found
+        all_series, rates = own.series, []
         wall, monotonic, points, number = collection.time, collection.monotonic, self._points, own.collections
-        for start in range(0, len(own.latest), SLICE):
+        for start in range(0, len(all_series), SLICE):
             if start:
                 await anyio.lowlevel.checkpoint()
             values = collection.values[start : start + SLICE]
-            for series, value in zip(own.latest[start : start + SLICE], values, strict=True):
+            for series, value in zip(all_series[start : start + SLICE], values, strict=True):
                 series.seen = number
                 series.add(value, wall, monotonic, points)
-        own.time = wall
+                rates.append(series.rate)
+        own.latest = Latest(all_series, collection.values, rates, wall)
         if number % STALE_COLLECTIONS == 0:
             _forget_stale(own)
         for listener in self._listeners:
-            listener(plugin, own.latest, wall)
+            listener(plugin, own.latest)
 
     def remove(self, plugin: str) -> None:
         """Forget all series of a plugin."""
         self._plugins.pop(plugin, None)
 
-    def listen(self, listener: Any) -> None:
-        """Have ``listener(plugin, series, time)`` called after every collection; it must not block or raise."""
+    def listen(self, listener: Callable[[str, Latest], None]) -> None:
+        """Have ``listener(plugin, latest)`` called after every collection; it must not block or raise."""
         self._listeners.append(listener)
 
     def count(self, plugin: str) -> int:
@@ -155,29 +152,23 @@ class MetricStore:
         own = self._plugins.get(plugin)
         return len(own.by_identity) if own else 0
 
-    def series_of(self, plugin: str) -> list[Series]:
+    def collections(self) -> list[tuple[str, Latest]]:
+        """Return the last collection of every plugin, in the order of their names."""
+        return [(plugin, self._plugins[plugin].latest) for plugin in sorted(self._plugins)]
+
+    def series_of(self, plugin: str) -> Sequence[Series]:
         """Return the series of a plugin's last collection, in its order."""
         own = self._plugins.get(plugin)
-        return own.latest if own else []
+        return own.latest.series if own else ()
 
     def latest(self, plugin: str) -> list[dict[str, Any]]:
         """Return a plugin's last samples, ``{name, labels, value, time}`` each."""
+        own = self._plugins.get(plugin)
+        series, values, _, wall = own.latest if own else Latest()
         return [
-            {"name": each.key.metric.name, "labels": each.labels, "value": each.value, "time": each.time}
-            for each in self.series_of(plugin)
+            {"name": each.key.metric.name, "labels": each.labels, "value": value, "time": wall}
+            for each, value in zip(series, values, strict=True)
         ]
-
-    def select(self, patterns: Sequence[str] | None) -> Iterator[tuple[str, Series]]:
-        """Yield the latest series whose plugin or metric matches one of the patterns; None: all of them."""
-        for plugin in sorted(self._plugins):
-            for series in self._plugins[plugin].latest:
-                if patterns is None or matches(patterns, plugin, series.key.metric.name):
-                    yield plugin, series
-
-
-def matches(patterns: Sequence[str], plugin: str, metric: str) -> bool:
-    """Whether one of the glob patterns fits a plugin's name or a metric's."""
-    return any(fnmatchcase(plugin, pattern) or fnmatchcase(metric, pattern) for pattern in patterns)
 
 
 def _series(own: _PluginSeries, key: SeriesKey) -> Series:

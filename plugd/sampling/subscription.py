@@ -1,14 +1,31 @@
 """Streams of samples and events to clients: bounded, so that a slow reader costs itself and nobody else."""
 
+import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import NamedTuple
 
 from plugd.hosting.events import Event, EventLog
-from plugd.rpc.codec import encode_notification
-from plugd.sampling.store import MetricStore, Series, matches
+from plugd.rpc.codec import encode_array, encode_map, encode_notification
+from plugd.sampling.patterns import Patterns
+from plugd.sampling.rows import Rows
+from plugd.sampling.slices import SLICE, Work
+from plugd.sampling.store import Latest, MetricStore
 
 QUEUE = 256  # notifications that wait for a slow reader
+QUEUE_BYTES = 4 * 1024 * 1024  # of their samples, unless there is only one of them
+SENT_AT_ONCE = 16  # notifications of a subscription, before others have their turn
+EVENTS_WAITING = 1000  # for the broker to pass them on
+
+
+class Samples(NamedTuple):
+    """What a collection has for one interest."""
+
+    plugin: str
+    time: float  # Unix seconds
+    length: int
+    rows: bytes
 
 
 class Subscription:
@@ -34,18 +51,23 @@ class Subscription:
         queue: int = QUEUE,
     ) -> None:
         self.identifier = identifier
-        self.patterns = None if patterns is None else tuple(patterns)
+        self.interest = None if patterns is None else tuple(patterns)
+        self.patterns = None if patterns is None else Patterns(patterns)
         self.events = events
         self.interval = interval
         self.dropped = 0  # samples lost to slowness
         self.dropped_events = 0
+        self.lost = 0  # notifications
         self._send = send
-        self._queue: deque[tuple[str, dict[str, Any]]] = deque()
+        self._queue: deque[Samples | Event] = deque()
+        self._queued_bytes = 0
         self._limit = queue
         self._last: dict[str, float] = {}
 
     def wants(self, plugin: str, wall: float) -> bool:
         """Whether a collection at this time is one to be sent."""
+        if self.interest == ():
+            return False
         if self.interval <= 0:
             return True
         # Half a tick of grace: "every 2 s" of a plugin at 1 s is every second one, a little early or late.
@@ -55,43 +77,70 @@ class Subscription:
         self._last[plugin] = wall
         return True
 
-    def offer(self, method: str, params: dict[str, Any]) -> None:
+    def offer(self, item: Samples | Event) -> None:
         """Send, or queue behind what the client has not taken; the oldest make way."""
-        if not self._queue and self._send(lambda: self._encode(method, params)):
+        if not self._queue and self._send(lambda: self._encode(item)):
             return
-        if len(self._queue) >= self._limit:
-            lost_method, lost = self._queue.popleft()
-            if lost_method == "sample":
-                self.dropped += len(lost["samples"])
+        size = _size(item)
+        while self._queue and (len(self._queue) >= self._limit or self._queued_bytes + size > QUEUE_BYTES):
+            lost = self._queue.popleft()
+            self._queued_bytes -= _size(lost)
+            self.lost += 1
+            if isinstance(lost, Samples):
+                self.dropped += lost.length
             else:
                 self.dropped_events += 1
-        self._queue.append((method, params))
+        self._queue.append(item)
+        self._queued_bytes += size
 
     def drain(self) -> None:
         """Send on: the client has taken what was under way."""
-        while self._queue:
-            method, params = self._queue[0]
-            if not self._send(lambda method=method, params=params: self._encode(method, params)):  # type: ignore[misc]
+        for _ in range(min(SENT_AT_ONCE, len(self._queue))):
+            item = self._queue[0]
+            if not self._send(lambda item=item: self._encode(item)):  # type: ignore[misc]
                 return
             self._queue.popleft()
+            self._queued_bytes -= _size(item)
+        if self._queue:
+            asyncio.get_running_loop().call_soon(self.drain)
 
-    def _encode(self, method: str, params: dict[str, Any]) -> bytes:
-        params = {"subscription": self.identifier, **params}
-        if method == "sample":
-            params["dropped"] = self.dropped
-        return encode_notification(method, params)
+    def _encode(self, item: Samples | Event) -> bytes:
+        if not isinstance(item, Samples):
+            return encode_notification("event", {"subscription": self.identifier, **item.as_dict()})
+        params = {
+            "subscription": self.identifier,
+            "plugin": item.plugin,
+            "time": item.time,
+            "samples": encode_array(item.length, [item.rows]),
+            "dropped": self.dropped,
+        }
+        return encode_notification("sample", encode_map(params))
 
 
 class Broker:
-    """All subscriptions, between the store and the event log on one side and the sessions on the other."""
+    """All subscriptions, between the store and the event log on one side and the sessions on the other.
+
+    What there is to pass on is passed on at once, or, where it is much, in slices between which the event loop
+    serves others. A collection that comes before the last one of its plugin has been passed on takes its place.
+    """
 
     def __init__(self, store: MetricStore, events: EventLog) -> None:
         self._subscriptions: set[Subscription] = set()
+        # In the order in which they came: a plugin's collection, with how many it stands for, or an event by number.
+        self._waiting: dict[str | int, tuple[Latest, int] | Event] = {}
+        self._events_waiting: deque[int] = deque()
+        self._next_event = 0
+        self._work: Work[None] | None = None
         store.listen(self._handle_collection)
         events.listen(self._handle_event)
 
     def __len__(self) -> int:
         return len(self._subscriptions)
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that there was to pass on has been passed on."""
+        return self._work is None
 
     def add(self, subscription: Subscription) -> None:
         """Have a subscription served from now on."""
@@ -101,24 +150,73 @@ class Broker:
         """Serve it no more."""
         self._subscriptions.discard(subscription)
 
-    def _handle_collection(self, plugin: str, series: Sequence[Series], wall: float) -> None:
-        if not self._subscriptions:
-            return
-        rows: dict[tuple[str, ...] | None, list[dict[str, Any]]] = {}  # made once for all of one interest
-        for subscription in list(self._subscriptions):
-            patterns = subscription.patterns
-            if patterns == () or not subscription.wants(plugin, wall):
-                continue
-            if patterns not in rows:
-                rows[patterns] = [
-                    each.as_dict(plugin)
-                    for each in series
-                    if patterns is None or matches(patterns, plugin, each.key.metric.name)
-                ]
-            if rows[patterns]:
-                subscription.offer("sample", {"plugin": plugin, "time": wall, "samples": rows[patterns]})
+    def _handle_collection(self, plugin: str, latest: Latest) -> None:
+        if self._subscriptions:
+            before = self._waiting.get(plugin)
+            self._waiting[plugin] = (latest, before[1] + 1 if isinstance(before, tuple) else 1)
+            self._begin()
 
     def _handle_event(self, event: Event) -> None:
+        if not self._subscriptions:
+            return
+        if len(self._events_waiting) >= EVENTS_WAITING:
+            del self._waiting[self._events_waiting.popleft()]
+            for subscription in self._subscriptions:
+                subscription.dropped_events += subscription.events
+        self._next_event += 1
+        self._waiting[self._next_event] = event
+        self._events_waiting.append(self._next_event)
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._work is None:
+            self._work = self._pass_on()
+            self._go_on()
+
+    def _go_on(self) -> None:
+        assert self._work is not None
+        end = time.perf_counter() + SLICE
+        for _ in self._work:
+            if time.perf_counter() >= end:
+                asyncio.get_running_loop().call_soon(self._go_on)
+                return
+        self._work = None
+
+    def _pass_on(self) -> Work[None]:
+        while self._waiting:
+            key = next(iter(self._waiting))
+            item = self._waiting.pop(key)
+            if isinstance(item, Event):
+                self._events_waiting.popleft()
+                yield from self._pass_on_event(item)
+            else:
+                yield from self._pass_on_collection(str(key), *item)
+
+    def _pass_on_event(self, event: Event) -> Work[None]:
         for subscription in list(self._subscriptions):
-            if subscription.events:
-                subscription.offer("event", event.as_dict())
+            if subscription.events and subscription in self._subscriptions:
+                subscription.offer(event)
+                yield
+
+    def _pass_on_collection(self, plugin: str, latest: Latest, stands_for: int) -> Work[None]:
+        rows = Rows(plugin, latest)
+        found: dict[tuple[str, ...] | None, Samples] = {}  # made once for all of one interest
+        for subscription in list(self._subscriptions):
+            if subscription not in self._subscriptions or not subscription.wants(plugin, latest.time):
+                continue
+            samples = found.get(subscription.interest)
+            if samples is None:
+                length, chunks = yield from rows.select(subscription.patterns)
+                samples = Samples(plugin, latest.time, length, b"".join(chunks))
+                found[subscription.interest] = samples
+                yield
+            if not samples.length or subscription not in self._subscriptions:
+                continue
+            if subscription.interval <= 0:
+                subscription.dropped += (stands_for - 1) * samples.length  # The loop itself was too slow for them.
+            subscription.offer(samples)
+            yield
+
+
+def _size(item: Samples | Event) -> int:
+    return len(item.rows) if isinstance(item, Samples) else 0

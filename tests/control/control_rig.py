@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import socket
 import tempfile
@@ -15,6 +16,7 @@ from typing import Any, Self, cast
 
 import anyio
 import msgpack
+import pytest
 from harness import Daemon, wait_until
 
 from plugd.catalog.discovery import Found
@@ -206,6 +208,13 @@ class Wire:
             except ConnectionError:  # Reset, where the other end had not read everything: unix(7).
                 return frames
 
+    @property
+    def closed(self) -> bool:
+        """Whether the other end has closed; what it had sent before may be unread."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLRDHUP)
+        return bool(poll.poll(0))
+
     def ask(self, method: Any, *params: Any, id: Any = 1) -> tuple[Any, Any]:
         """Return the error and the result of a request."""
         self.send([0, id, method, list(params)])
@@ -313,8 +322,8 @@ async def serving(role: Role = Role.ADMIN, config: str = "") -> AsyncIterator[Se
             cast("Environment", SimpleNamespace(forkserver=SimpleNamespace(restarts=0))), lambda: Found({}, [])
         )
 
-        async def reload_settings() -> None:
-            pass
+        async def reload_settings(_dry_run: bool) -> Callable[[], Found]:
+            return lambda: Found({}, [])
 
         context = Context(
             settings=settings,
@@ -344,6 +353,23 @@ async def until(condition: Callable[[], Any], what: str) -> None:
     while not condition():
         assert time.monotonic() < end, f"{what} did not come true"
         await asyncio.sleep(0.001)
+
+
+@contextlib.contextmanager
+def as_user(uid: int, gid: int | None = None) -> Iterator[None]:
+    """Be another user meanwhile, if this one is root: who connects then is that one to the daemon, unix(7)."""
+    if os.getuid() != 0:
+        pytest.skip("takes root: it becomes another user")
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(uid if gid is None else gid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,10 @@ from harness import daemons
 
 REQUIRED, OPTIONAL = True, False
 
+# What methods that change something take besides.
+WRITE = {"request_key": ("key", OPTIONAL)}
+CHANGE = {"expect_generation": ("generation", OPTIONAL), **WRITE}
+
 # The methods of the wire's contract: the role that each takes, and its parameters: what they are, and if required.
 METHODS: dict[str, tuple[str, dict[str, tuple[str, bool]]]] = {
     "hello": ("read", {"client": ("text", OPTIONAL)}),
@@ -30,12 +34,12 @@ METHODS: dict[str, tuple[str, dict[str, tuple[str, bool]]]] = {
     ),
     "unsubscribe": ("read", {"subscription": ("number", REQUIRED)}),
     "cancel": ("read", {"request": ("number", REQUIRED)}),
-    "reload": ("operate", {"names": ("names", OPTIONAL), "dry_run": ("flag", OPTIONAL)}),
+    "reload": ("operate", {"names": ("names", OPTIONAL), "dry_run": ("flag", OPTIONAL), **CHANGE}),
     "pause": (
         "operate",
-        {"names": ("names", OPTIONAL), "duration": ("seconds", OPTIONAL), "reason": ("text", OPTIONAL)},
+        {"names": ("names", OPTIONAL), "duration": ("seconds", OPTIONAL), "reason": ("text", OPTIONAL), **CHANGE},
     ),
-    "resume": ("operate", {"names": ("names", OPTIONAL)}),
+    "resume": ("operate", {"names": ("names", OPTIONAL), **CHANGE}),
     "call": (
         "operate",
         {
@@ -43,15 +47,16 @@ METHODS: dict[str, tuple[str, dict[str, tuple[str, bool]]]] = {
             "command": ("text", REQUIRED),
             "args": ("list", OPTIONAL),
             "kwargs": ("map", OPTIONAL),
+            **CHANGE,
         },
     ),
     "set": (
         "operate",
-        {"name": ("name", REQUIRED), "setting": ("text", REQUIRED), "value": ("anything", REQUIRED)},
+        {"name": ("name", REQUIRED), "setting": ("text", REQUIRED), "value": ("anything", REQUIRED), **CHANGE},
     ),
     "check": ("operate", {"name": ("name", REQUIRED)}),
-    "load": ("admin", {"names": ("names", REQUIRED)}),
-    "unload": ("admin", {"names": ("names", REQUIRED), "cascade": ("flag", OPTIONAL)}),
+    "load": ("admin", {"names": ("names", REQUIRED), **WRITE}),
+    "unload": ("admin", {"names": ("names", REQUIRED), "cascade": ("flag", OPTIONAL), **CHANGE}),
 }
 
 # A value of every type that msgpack has, and what may not be taken for anything.
@@ -77,14 +82,21 @@ VALUES: dict[str, Any] = {
     "list of nil": [None],
     "list of bytes": [b"\xff\xfe"],
     "list of lists": [[]],
+    "list of maps": [{"text": 1}],
+    "list of many types": ["text", 1, None, True, 1.5, b"text"],
+    "list, nested": [[[["text"]]]],
     "empty map": {},
     "map": {"text": 1},
+    "map, nested": {"text": {"text": [{"text": ["text"]}]}},
+    "map with another key": {"No/Name": "text"},
     "map with keys of bytes": {b"\xff": 1},
     "extension": msgpack.ExtType(5, b"text"),
     "timestamp": msgpack.Timestamp(1, 2),
 }
 TAKEN: dict[str, set[str]] = {
     "text": {"empty text", "text", "not a name"},
+    "key": {"text", "not a name"},
+    "generation": {"zero", "empty map", "map"},
     "name": {"text"},
     "names": {"empty list", "list of texts"},
     "patterns": {"empty list", "list of texts"},
@@ -93,9 +105,15 @@ TAKEN: dict[str, set[str]] = {
     "number": {"zero", "negative", "uint64", "int64"},
     "seconds": {"zero", "float"},
     "list": {name for name in VALUES if name.startswith(("list", "empty list"))},
-    "map": {"empty map", "map"},
+    "map": {"empty map", "map", "map, nested", "map with another key"},
     "anything": set(VALUES),
 }
+EXTENSIONS: list[Any] = [
+    msgpack.ExtType(0, b""),
+    msgpack.ExtType(127, b"text"),
+    msgpack.Timestamp(0, 0),
+    msgpack.Timestamp(-(2**63), 999_999_999),
+]
 GOOD = {
     "text": "text",
     "name": "nosuch",
@@ -175,6 +193,18 @@ def test_a_value_of_another_type_is_refused(wire: Wire, method: str) -> None:
             assert error is not None, (name, label, result)
             assert error["code"] == "request.invalid", (name, label, error)
             assert name in error["message"], (name, label, error)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_extension_type_is_refused_wherever_it_is(wire: Wire, method: str) -> None:
+    """No parameter takes one, by itself or within lists and maps, not even those that take any value."""
+    for name in METHODS[method][1]:
+        for extension in EXTENSIONS:
+            for value in (extension, [extension], {"a": extension}, [1, [[[extension]]]], {"a": [{"b": extension}]}):
+                error, result = wire.ask(method, {**required(method), name: value})
+                assert error is not None, (name, value, result)
+                assert error["code"] == "request.invalid", (name, value, error)
+                assert name in error["message"], (name, value, error)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -51,9 +51,15 @@ def test_hello(running: Daemon) -> None:
         "depth": 32,
         "elements": 4096,
         "partial_request_seconds": 5.0,
+        "write_seconds": 30.0,
+        "idle_seconds": 600.0,
+        "ping_seconds": 30.0,
         "connections": 256,
         "connections_per_uid": 32,
         "requests_in_flight": 64,
+        "subscriptions": 16,
+        "subscriptions_per_uid": 64,
+        "queue": 256,
     }
     assert answer == {
         "name": "plugd",

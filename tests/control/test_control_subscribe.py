@@ -273,6 +273,7 @@ async def test_a_slow_reader_loses_the_oldest_and_is_told() -> None:
         total = 200
         for number in range(total):
             record(server, number, keys=LARGE_KEYS)
+            await until(lambda: server.context.broker.idle, "the end of what there is to pass on")
         received: list[dict[str, Any]] = []
         while not received or received[-1]["samples"][0]["value"] != total - 1:
             received.append((await slow.notification())[1])

@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from plugd.rpc.codec import Decoder, FrameError, Limits
+from plugd.rpc.codec import Decoder, FrameError, Limits, MessageError
 from plugd.rpc.message import Notification, Request
 
 REQUEST = b"\x94\x00\x05\xa1m"  # [0, 5, "m", what is to be the params
@@ -263,3 +263,81 @@ def test_messages_before_a_broken_frame_are_delivered() -> None:
     assert [decoder.next_message(), decoder.next_message()] == [Notification("m", [])] * 2
     with pytest.raises(FrameError):
         decoder.next_message()
+
+
+@pytest.mark.parametrize(
+    ("data", "limit"),
+    [
+        pytest.param(REQUEST + b"\x91" + _text(65536), "request_bytes", id="bytes"),
+        pytest.param(REQUEST + b"\x91" * 33, "depth", id="depth"),
+        pytest.param(REQUEST + struct.pack(">BH", 0xDC, 4093), "elements", id="elements"),
+        pytest.param(b"\xc1", None, id="no msgpack"),
+        pytest.param(REQUEST + b"\x91\x82\xa1a\x01\xa1a\x02", None, id="the same key twice"),
+        pytest.param(REQUEST + b"\x91\xa1\xff", None, id="no UTF-8"),
+    ],
+)
+def test_the_limit_that_was_broken_is_named(data: bytes, limit: str | None) -> None:
+    """As the configuration has it; what breaks none has None."""
+    assert _error(data).limit == limit
+
+
+def test_what_is_no_message_breaks_no_limit() -> None:
+    """A MessageError has the attribute as well, so that both can be counted in one way."""
+    decoder = Decoder()
+    decoder.feed(b"\x07")
+    with pytest.raises(MessageError) as caught:
+        decoder.next_message()
+    assert caught.value.limit is None
+
+
+def test_a_large_frame_is_looked_at_in_steps() -> None:
+    """A decoder with steps says that it is unfinished, and goes on where it was; it is the same message at last."""
+    frame = REQUEST + struct.pack(">BH", 0xDC, 4000) + b"\x07" * 4000
+    decoder = Decoder(step=1000)
+    decoder.feed(frame + frame)
+    for _ in range(2):
+        calls = 0
+        while (message := decoder.next_message()) is None:
+            assert decoder.unfinished
+            calls += 1
+        assert (calls, message) == (4, Request(5, "m", [7] * 4000))
+    assert (decoder.next_message(), decoder.unfinished) == (None, False)
+
+
+def test_waiting_for_bytes_is_not_unfinished() -> None:
+    """Whether they end between two items, amid one, or with the last of a step."""
+    frame = REQUEST + struct.pack(">BH", 0xDC, 1000) + b"\xd9\x02xx" * 1000
+    for end in (1, 7, 8, 8 + 4 * 5, *range(8 + 4 * 93, 8 + 4 * 97), len(frame) - 1):
+        decoder = Decoder(step=100)
+        decoder.feed(frame[:end])
+        for _ in range(11):
+            assert decoder.next_message() is None
+        assert not decoder.unfinished
+        decoder.feed(frame[end:])
+        while (message := decoder.next_message()) is None:
+            assert decoder.unfinished
+        assert message == Request(5, "m", ["xx"] * 1000)
+
+
+def test_limits_hold_in_steps() -> None:
+    """An element too many is refused in whichever step it comes."""
+    decoder = Decoder(step=100)
+    decoder.feed(REQUEST + struct.pack(">BH", 0xDC, 2047) + b"\x91\x07" * 2047)
+    for _ in range(40):
+        assert decoder.next_message() is None
+        assert decoder.unfinished
+    with pytest.raises(FrameError) as caught:
+        decoder.next_message()
+    assert caught.value.limit == "elements"
+
+
+def test_a_frame_may_be_followed_by_a_part_of_the_next() -> None:
+    """What has been taken is neither lost nor given twice, whether the buffer ends with the frame or not."""
+    frame = b"\x93\x02\xa1m\x91\xc4\x02xy"
+    decoder = Decoder()
+    for pieces in ([frame], [frame + frame[:4], frame[4:]], [frame + frame], [frame[:-1], frame[-1:] + frame]):
+        for piece in pieces:
+            decoder.feed(piece)
+        count = b"".join(pieces).count(b"xy")
+        assert [decoder.next_message() for _ in range(count + 1)] == [Notification("m", [b"xy"])] * count + [None]
+        assert decoder.pending_bytes == 0

@@ -114,12 +114,15 @@ def test_the_trusted_decoder_agrees(sent: list[Message], sizes: list[int]) -> No
     assert _shapes([message for piece in pieces for message in decoder.feed(piece)]) == _shapes(sent)
 
 
-def _outcomes(data: bytes, sizes: list[int], limits: Limits | None = None) -> list[Any]:
+def _outcomes(data: bytes, sizes: list[int], limits: Limits | None = None, step: int | None = None) -> list[Any]:
     """Everything that a decoder makes of the data: messages and errors, up to a FrameError."""
-    decoder, outcomes = Decoder(limits), list[Any]()
+    decoder, outcomes = Decoder(limits, step), list[Any]()
     for piece in _pieces(data, sizes):
         decoder.feed(piece)
+        looks = 0
         while True:
+            looks += 1
+            assert looks <= 2 * len(data) + 2, "unfinished for ever"
             try:
                 message = decoder.next_message()
             except MessageError as error:
@@ -127,6 +130,8 @@ def _outcomes(data: bytes, sizes: list[int], limits: Limits | None = None) -> li
             except FrameError as error:
                 return [*outcomes, (str(error), error.code)]
             else:
+                if message is None and decoder.unfinished:
+                    continue
                 if message is None:
                     break
                 outcomes.append(repr(message))  # NaN equals nothing, but it is always written so
@@ -178,6 +183,52 @@ def test_garbage_raises_nothing_else_from_the_trusted_decoder(data: bytes) -> No
                         assert isinstance(message, Request | Response | Notification)
                     break
                 arrived = decoder.feed(b"")
+
+
+@modest
+@given(garbage | mutations() | st.lists(messages, max_size=3).map(lambda sent: b"".join(map(_encode, sent))))
+@example(b"\x81\x01\x01")
+@example(b"\x91\x93\x02\xa1m\x90")
+def test_a_message_is_taken_as_msgpack_takes_it(data: bytes) -> None:
+    """The first frame is refused where msgpack refuses it, or where a map has a key twice; else both read the same."""
+    lengths = _frame_lengths_of_msgpack(data)
+    decoder = Decoder(UNLIMITED)
+    decoder.feed(data)
+    try:
+        wanted: Any = None
+        if lengths:
+            wanted = msgpack.unpackb(data[: lengths[0]], strict_map_key=True, object_pairs_hook=_without_twins)
+            wanted = repr(codec.to_message(wanted))
+    except MessageError as error:
+        wanted = (str(error), error.id)
+    except (ValueError, msgpack.UnpackException):
+        wanted = FrameError
+    try:
+        message = decoder.next_message()
+        found: Any = None if message is None else repr(message)
+    except MessageError as error:
+        found = (str(error), error.id)
+    except FrameError:
+        found = FrameError
+    if lengths:
+        assert found == wanted
+    else:
+        assert found in (None, FrameError)
+
+
+def _without_twins(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise ValueError("twins")
+    return dict(pairs)
+
+
+@modest
+@given(garbage | mutations(), sizes, st.integers(1, 40))
+@example(b"\xd9", [1], 1)
+@example(b"\x93\x02\xc4", [3], 3)
+def test_steps_make_no_difference(data: bytes, sizes: list[int], step: int) -> None:
+    """Looked at in steps, the same comes of the bytes; "unfinished" is said only while there is more to look at."""
+    assert _outcomes(data, sizes, step=step) == _outcomes(data, [max(1, len(data))])
 
 
 heads = st.sampled_from(

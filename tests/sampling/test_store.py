@@ -1,5 +1,6 @@
 """Series: their latest values, rates and recent points."""
 
+import asyncio
 import gc
 import tracemalloc
 from array import array
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from sampling_rig import record
 
 from plugd.hosting.collection import Collection, MetricDeclaration, SeriesKey
-from plugd.sampling.store import POINTS, STALE_COLLECTIONS, MetricStore, Series, matches
+from plugd.sampling.store import POINTS, SLICE, STALE_COLLECTIONS, Latest, MetricStore, Series
 
 COUNTER = MetricDeclaration("system.cpu.time", "counter", "s", ("cpu",), "")
 GAUGE = MetricDeclaration("system.memory.usage", "gauge", "By", ("state",), "")
@@ -78,13 +79,12 @@ def test_a_rate_is_never_negative(points: list[tuple[float, float]]) -> None:
 
 
 def test_a_gauge_has_no_rate() -> None:
-    """Neither in itself nor on the wire."""
+    """However often it is taken."""
     store = MetricStore()
     for at in (1.0, 2.0):
         record(store, "memory", collection([TWO], [at], at))
     [series] = store.series_of("memory")
     assert series.rate is None
-    assert "rate" not in series.as_dict("memory")
 
 
 def test_a_rate_goes_on_over_a_reload() -> None:
@@ -207,7 +207,7 @@ def test_a_removed_plugin_leaves_nothing() -> None:
         left = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert (len(store), store.count("p"), store.series_of("p"), store.latest("p")) == (1, 0, [], [])
+    assert (len(store), store.count("p"), list(store.series_of("p")), store.latest("p")) == (1, 0, [], [])
     assert grown > 1_000_000
     assert left < 20_000
 
@@ -252,52 +252,59 @@ def test_a_series_does_not_grow() -> None:
     assert later - full < 5_000
 
 
-def test_a_row_is_what_the_wire_has() -> None:
-    """Of a counter with its rate, None until there is one."""
+def test_the_latest_samples_are_what_other_plugins_get() -> None:
+    """Of a plugin's last collection, with its time."""
     store = MetricStore()
     record(store, "cpu", collection([ONE], [10.0], 1.0, wall=1000.0))
-    row = {
-        "plugin": "cpu",
-        "name": "system.cpu.time",
-        "kind": "counter",
-        "unit": "s",
-        "labels": {"cpu": "0"},
-        "value": 10.0,
-        "time": 1000.0,
-        "rate": None,
-    }
-    assert store.series_of("cpu")[0].as_dict("cpu") == row
     assert store.latest("cpu") == [{"name": "system.cpu.time", "labels": {"cpu": "0"}, "value": 10.0, "time": 1000.0}]
 
 
-def test_selection_is_by_plugin_or_metric() -> None:
-    """Globs over both names; all of them without patterns, none with no pattern; plugins in order."""
+def test_collections_are_in_the_order_of_the_plugins() -> None:
+    """Each with its values, rates and time."""
     store = MetricStore()
     record(store, "memory", collection([TWO], [1.0], 1.0))
-    record(store, "cpu", collection([ONE], [1.0], 1.0))
-
-    def selected(patterns: list[str] | None) -> list[str]:
-        return [f"{plugin}:{series.key.metric.name}" for plugin, series in store.select(patterns)]
-
-    assert selected(None) == ["cpu:system.cpu.time", "memory:system.memory.usage"]
-    assert selected(["*"]) == selected(None)
-    assert selected([]) == []
-    assert selected(["cpu"]) == ["cpu:system.cpu.time"]
-    assert selected(["system.memory.*"]) == ["memory:system.memory.usage"]
-    assert selected(["nothing", "c?u"]) == ["cpu:system.cpu.time"]
+    for at in (1.0, 2.0):
+        record(store, "cpu", collection([ONE], [3 * at], at))
+    [(first, cpu), (second, memory)] = store.collections()
+    assert (first, list(cpu.values), cpu.rates, cpu.time) == ("cpu", [6.0], [3.0], 1002.0)
+    assert (second, list(memory.values), memory.rates, memory.time) == ("memory", [1.0], [None], 1001.0)
+    assert [each.key for each in (*cpu.series, *memory.series)] == [ONE, TWO]
 
 
-def test_patterns_heed_case_and_are_whole() -> None:
-    """A part of a name is no match."""
-    assert matches(["cpu"], "cpu", "x")
-    assert not matches(["CPU"], "cpu", "x")
-    assert not matches(["cp"], "cpu", "cp.time")
+def test_a_collection_is_not_changed_by_the_next() -> None:
+    """Who reads it in slices reads one collection, whatever comes meanwhile."""
+    store = MetricStore()
+    record(store, "cpu", collection([ONE], [10.0], 1.0))
+    [(_, before)] = store.collections()
+    record(store, "cpu", collection([ONE], [20.0], 2.0))
+    assert (list(before.values), before.rates, before.time) == ([10.0], [None], 1001.0)
+
+
+def test_a_collection_that_is_being_taken_is_not_seen() -> None:
+    """What is read before its last sample is taken is all of the one before."""
+    keys = [SeriesKey(GAUGE, (str(number),)) for number in range(SLICE + 1)]
+    store = MetricStore()
+    record(store, "p", collection([ONE], [1.0], 0.0))
+    seen: list[tuple[list[SeriesKey], list[float]]] = []
+
+    async def read_meanwhile() -> None:
+        taking = asyncio.create_task(store.record("p", collection(keys, [7.0] * len(keys), 1.0)))
+        while not taking.done():
+            [(_, latest)] = store.collections()
+            seen.append(([each.key for each in latest.series], list(latest.values)))
+            await asyncio.sleep(0)
+
+    asyncio.run(read_meanwhile())
+    assert len(seen) > 2
+    assert all(each == ([ONE], [1.0]) for each in seen)
+    assert len(store.series_of("p")) == len(keys)
 
 
 def test_listeners_hear_of_every_collection() -> None:
     """With the plugin, its latest series and the time, after they are stored."""
     store = MetricStore()
-    heard: list[tuple[str, list[float], float]] = []
-    store.listen(lambda plugin, series, wall: heard.append((plugin, [each.value for each in series], wall)))
+    heard: list[tuple[str, Latest, Latest]] = []
+    store.listen(lambda plugin, latest: heard.append((plugin, latest, store.collections()[0][1])))
     record(store, "cpu", collection([ONE], [3.0], 1.0, wall=1000.0))
-    assert heard == [("cpu", [3.0], 1000.0)]
+    [(plugin, latest, stored)] = heard
+    assert (plugin, list(latest.values), latest.time, latest is stored) == ("cpu", [3.0], 1000.0, True)

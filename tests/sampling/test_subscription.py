@@ -1,9 +1,11 @@
 """Streams to clients: what they want, and no more than they take."""
 
+import asyncio
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import anyio
 import msgpack
 import pytest
 from sampling_rig import record
@@ -11,7 +13,7 @@ from sampling_rig import record
 from plugd.hosting.collection import Collection, MetricDeclaration, SeriesKey
 from plugd.hosting.events import EventLog
 from plugd.sampling.store import MetricStore
-from plugd.sampling.subscription import Broker, Subscription
+from plugd.sampling.subscription import QUEUE_BYTES, SENT_AT_ONCE, Broker, Samples, Subscription
 
 KEYS = {
     "cpu": [SeriesKey(MetricDeclaration("system.cpu.time", "counter", "s", ("cpu",), ""), (str(n),)) for n in range(2)],
@@ -73,7 +75,9 @@ class World:
 
 
 @pytest.fixture
-def world() -> World:
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    """A world without an event loop: whatever there is to pass on is one slice, however slow the machine."""
+    monkeypatch.setattr("plugd.sampling.subscription.SLICE", 3600.0)
     return World()
 
 
@@ -90,7 +94,8 @@ def test_a_collection_is_one_notification(world: World) -> None:
         "dropped": 0,
         "samples": 2,
     }
-    assert params["samples"] == [series.as_dict("cpu") for series in world.store.series_of("cpu")]
+    row = {"plugin": "cpu", "name": "system.cpu.time", "kind": "counter", "unit": "s", "time": 1000.0, "rate": None}
+    assert params["samples"] == [row | {"labels": {"cpu": str(n)}, "value": 5.0 + n} for n in range(2)]
 
 
 @pytest.mark.parametrize(
@@ -265,6 +270,112 @@ def test_rows_are_made_once_for_all_of_one_interest(world: World) -> None:
     offered: list[Any] = []
     for identifier in range(3):
         subscription = world.subscribe(["cpu"], identifier=identifier)
-        subscription.offer = lambda method, params: offered.append(params["samples"])  # type: ignore[method-assign]
+        subscription.offer = offered.append  # type: ignore[method-assign, assignment]
     world.collect("cpu", 1.0)
     assert offered[0] is offered[1] is offered[2]
+
+
+def test_a_queue_is_bounded_in_bytes(world: World) -> None:
+    """Large notifications wait in smaller numbers, and one waits however large it is."""
+    subscription = world.subscribe(queue=100)
+    world.reader.slow = True
+    half = QUEUE_BYTES // 2
+    for size in (half, half, 1, 2 * QUEUE_BYTES):
+        subscription.offer(Samples("p", 0.0, size, bytes(size)))
+    assert [len(each.rows) for each in subscription._queue if isinstance(each, Samples)] == [2 * QUEUE_BYTES]
+    assert subscription.dropped == half + half + 1
+    subscription.offer(Samples("p", 0.0, 1, b"1"))
+    assert (len(subscription._queue), subscription._queued_bytes) == (1, 1)
+
+
+def test_a_long_queue_is_drained_with_turns_for_others(world: World) -> None:
+    """A part at once, the rest by and by, all of it and in its order."""
+    subscription = world.subscribe(queue=100)
+    world.reader.slow = True
+    for number in range(50):
+        world.collect("memory", float(number))
+    world.reader.slow = False
+
+    async def drain() -> int:
+        subscription.drain()
+        at_once = len(world.reader.frames)
+        with anyio.fail_after(10):
+            while len(world.reader.frames) < 50:  # noqa: ASYNC110 - it is the loop's turns that are waited for
+                await asyncio.sleep(0)
+        return at_once
+
+    assert asyncio.run(drain()) == SENT_AT_ONCE
+    assert world.reader.values == [float(number) for number in range(50)]
+
+
+class Slow(World):
+    """A world in which every step takes longer than a slice: whatever can be interrupted is."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        monkeypatch.setattr("plugd.sampling.subscription.SLICE", -1.0)
+
+    async def rest(self) -> None:
+        with anyio.fail_after(10):
+            while self.broker._work is not None:  # noqa: ASYNC110 - it is the loop's turns that are waited for
+                await asyncio.sleep(0)
+
+
+@pytest.mark.anyio
+async def test_what_is_much_is_passed_on_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others have their turn between two subscriptions, and everybody gets everything."""
+    world = Slow(monkeypatch)
+    for identifier in range(5):
+        world.subscribe(identifier=identifier)
+    world.collect("cpu", 1.0)
+    before = len(world.reader.frames)
+    await world.rest()
+    assert before < 5
+    assert sorted(params["subscription"] for _, params in world.reader.frames) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.anyio
+async def test_a_newer_collection_takes_the_place_of_one_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The samples that were replaced count as lost, but not of those who do not want all."""
+    world = Slow(monkeypatch)
+    every = world.subscribe(identifier=1)
+    some = world.subscribe(identifier=2, interval=0.5)
+    world.collect("memory", 0.0)  # is under way
+    for number in range(1, 4):
+        world.collect("cpu", 10.0 * number, float(number))
+    await world.rest()
+    values = [
+        [sample["value"] for sample in params["samples"]]
+        for _, params in world.reader.frames
+        if params["subscription"] == 1
+    ]
+    assert values == [[0.0], [30.0, 31.0]]
+    assert (every.dropped, some.dropped) == (4, 0)
+
+
+@pytest.mark.anyio
+async def test_events_and_samples_that_wait_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they came, though they are passed on later."""
+    world = Slow(monkeypatch)
+    world.subscribe(events=True)
+    world.collect("memory", 1.0)
+    world.event("first")
+    world.collect("cpu", 2.0)
+    world.event("second")
+    await world.rest()
+    assert [method for method, _ in world.reader.frames] == ["sample", "event", "sample", "event"]
+
+
+@pytest.mark.anyio
+async def test_events_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more than that the oldest are lost, and counted for those who want events."""
+    monkeypatch.setattr("plugd.sampling.subscription.EVENTS_WAITING", 2)
+    world = Slow(monkeypatch)
+    wanting, other = world.subscribe(events=True), world.subscribe(identifier=2)
+    world.collect("memory", 1.0)  # is under way
+    for cause in ("a", "b", "c", "d"):
+        world.event(cause)
+    await world.rest()
+    causes = [params["cause"] for method, params in world.reader.frames if method == "event"]
+    assert causes == ["c", "d"]
+    assert (wanting.dropped_events, other.dropped_events) == (2, 0)
