@@ -8,12 +8,13 @@ PYTHON := $(shell for name in python3 python3.13 python3.12 python3.11; do \
 VERSIONS := 3.11 3.12 3.13
 VENV := .venv
 WHEEL_VENV := .venv-wheel
+FUZZ_VENV := .venv-fuzz
 SOURCES := $(shell find plugd plugctl plugins -name '*.py') pyproject.toml README.md
 PIP := -m pip --disable-pip-version-check -qq --no-input
 # Where pip runs as root, it is into an environment of its own.
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help run test test-all $(VERSIONS:%=test-%) lint bench wheel clean
+.PHONY: help run test test-all $(VERSIONS:%=test-%) lint bench fuzz wheel clean
 .DELETE_ON_ERROR:
 
 help:
@@ -22,6 +23,7 @@ help:
 	@echo 'make test-all   the same with each of Python $(VERSIONS)'
 	@echo 'make lint       ruff, mypy --strict, and which module may import which'
 	@echo 'make bench      the benchmarks'
+	@echo 'make fuzz       the fuzzers of the control socket    ARGS="--frames 10_000_000" passes flags on'
 	@echo 'make wheel      dist/plugd-*.whl'
 	@echo 'make clean      take away everything that was made'
 
@@ -64,10 +66,13 @@ bench: $(VENV)/.installed
 	@$(VENV)/bin/python -m compileall -q plugd plugctl
 	$(VENV)/bin/python bench/run.py $(ARGS)
 
+fuzz: $(FUZZ_VENV)/.installed
+	$(FUZZ_VENV)/bin/python tests/fuzz/run.py $(ARGS)
+
 wheel: dist/.built
 
 clean:
-	rm -rf $(VENV) .venv-* dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-* .cache dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What follows is made once, and again when what it is made of has changed.
@@ -108,4 +113,13 @@ $(WHEEL_VENV)/.installed: dist/.built | $(VENV)/bin/python
 	@[ -x $(WHEEL_VENV)/bin/python ] || $(VENV)/bin/python -m venv $(WHEEL_VENV)
 	@$(WHEEL_VENV)/bin/python $(PIP) install dist/plugd-*.whl
 	@$(WHEEL_VENV)/bin/python $(PIP) install --force-reinstall --no-deps dist/plugd-*.whl
+	@touch $@
+
+# Where there is no atheris for this Python or machine, the fuzzers make their programs at random.
+$(FUZZ_VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	@echo 'installing plugd and what the fuzzers need into $(FUZZ_VENV)'
+	@[ -x $(FUZZ_VENV)/bin/python ] || $(VENV)/bin/python -m venv $(FUZZ_VENV)
+	@$(FUZZ_VENV)/bin/python $(PIP) install --upgrade 'pip>=25.1'
+	@$(FUZZ_VENV)/bin/python $(PIP) install --editable . --group test
+	@$(FUZZ_VENV)/bin/python $(PIP) install --group fuzz || echo 'atheris cannot be installed here'
 	@touch $@
