@@ -4,6 +4,7 @@ A handler takes the session and its parameters and returns what msgpack can carr
 CommandError is the only exception that becomes an answer.
 """
 
+import functools
 import os
 import platform
 import time
@@ -75,7 +76,8 @@ def handle_ping(_session: "Session", _params: p.Parameters) -> str:
     return "pong"
 
 
-def handle_methods(_session: "Session", _params: p.Parameters) -> list[dict[str, Any]]:
+@functools.cache
+def _methods() -> list[dict[str, Any]]:
     return [
         {
             "name": command.name,
@@ -85,6 +87,10 @@ def handle_methods(_session: "Session", _params: p.Parameters) -> list[dict[str,
         }
         for command in COMMANDS.values()
     ]
+
+
+def handle_methods(_session: "Session", _params: p.Parameters) -> list[dict[str, Any]]:
+    return _methods()
 
 
 def handle_version(_session: "Session", _params: p.Parameters) -> dict[str, Any]:
@@ -136,7 +142,8 @@ def handle_status(session: "Session", _params: p.Parameters) -> dict[str, Any]:
 async def handle_stats(session: "Session", params: p.Stats) -> Encoded:
     context = session.context
     head = {"time": time.time(), "uptime": time.monotonic() - context.started_monotonic}
-    return await reports.encoded_stats(head, context.registry.all(), context.store, params.patterns or None)
+    async with session.large_answer():
+        return await reports.encoded_stats(head, context.registry.all(), context.store, params.patterns or None)
 
 
 async def handle_describe(session: "Session", params: p.OneName) -> dict[str, Any]:

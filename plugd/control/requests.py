@@ -15,7 +15,7 @@ from plugd.control.commands import COMMANDS, Command, convert_parameters
 from plugd.control.parameters import Parameters, Write
 from plugd.control.replies import Reply
 from plugd.errors import AUTH_DENIED, BUSY, CODES, INTERNAL, REQUEST_INVALID, REQUEST_UNKNOWN_METHOD, CommandError
-from plugd.rpc.codec import encode_answer, encode_response_of
+from plugd.rpc.codec import Encoded, encode_answer, encode_response_of, encode_response_raw
 from plugd.rpc.message import Request
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ class Requests:
         self._maximum = maximum
         self._under_way: dict[int, anyio.CancelScope] = {}
         self._kept: set[int] = set()  # of these, those whose answer may be asked for again
-        self._log = log.bind(session=session.number, uid=session.peer.uid)
 
     def __bool__(self) -> bool:
         return bool(self._under_way)
@@ -65,8 +64,8 @@ class Requests:
             answer = encode_answer(error.as_dict(), None)
             if command is not None:
                 self._write_down(command, None, error.code, started)
-        except Exception:  # noqa: BLE001 - a fault of the daemon's own must not end it; it is logged as such
-            answer = self._internal(request.method)
+        except Exception as error:  # noqa: BLE001 - a fault of the daemon's own must not end it; it is logged as such
+            answer = self._internal(request.method, error)
         self._session.send(encode_response_of(request.id, answer))
 
     def cancel(self, identifier: int) -> bool:
@@ -114,7 +113,9 @@ class Requests:
         work = self._carry_out(command, params, started)
         self._session.tasks.start_soon(self._finish, identifier, command, work)
 
-    async def _finish(self, identifier: int, command: Command, work: Coroutine[Any, Any, bytes | None]) -> None:
+    async def _finish(
+        self, identifier: int, command: Command, work: Coroutine[Any, Any, bytes | Encoded | None]
+    ) -> None:
         answer = None
         try:
             with self._under_way[identifier]:
@@ -124,20 +125,26 @@ class Requests:
             self._kept.discard(identifier)
         if answer is None:
             answer = encode_answer(CommandError(BUSY, f"{command.name} was cancelled").as_dict(), None)
-        self._session.send(encode_response_of(identifier, answer))
+        if isinstance(answer, Encoded):
+            self._session.send(*encode_response_raw(identifier, answer))
+        else:
+            self._session.send(encode_response_of(identifier, answer))
         self._session.finish_if_done()
 
-    async def _carry_out(self, command: Command, params: Parameters, started: float) -> bytes | None:
+    async def _carry_out(self, command: Command, params: Parameters, started: float) -> bytes | Encoded | None:
         outcome, answer = CANCELLED, None
         try:
-            answer = encode_answer(None, await command.handler(self._session, params))
+            result = await command.handler(self._session, params)
             outcome = OK
+            if isinstance(result, Encoded):
+                return result  # Only what is read is so large; it is not copied.
+            answer = encode_answer(None, result)
         except CommandError as error:
             outcome = error.code if error.code in CODES else INTERNAL  # A plugin may give any.
             answer = _encode_error(error)
-        except Exception:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - as above
             outcome = INTERNAL
-            answer = self._internal(command.name)
+            answer = self._internal(command.name, error)
         finally:
             if isinstance(params, Write) and params.request_key is not None:
                 self._context.replies.end(self._session.peer.uid, params.request_key, answer)
@@ -152,11 +159,12 @@ class Requests:
             caller = session.identify()
             self._context.audit.record(session.peer, caller, command.name, outcome, duration, _subject_of(params))
 
-    def _internal(self, method: str) -> bytes:
+    def _internal(self, method: str, error: Exception) -> bytes:
         shown = method[:METHOD_SHOWN]
-        self._log.exception("command_failed", method=shown)
-        error = CommandError(INTERNAL, f"{shown} failed inside plugd; its log has the traceback")
-        return encode_answer(error.as_dict(), None)
+        who = {"session": self._session.number, "uid": self._session.peer.uid}
+        log.error("command_failed", exc_info=error, method=shown, **who)
+        answer = CommandError(INTERNAL, f"{shown} failed inside plugd; its log has the traceback")
+        return encode_answer(answer.as_dict(), None)
 
 
 async def _answer_of(reply: Reply) -> bytes | None:

@@ -5,8 +5,10 @@ import itertools
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
+import anyio
 import structlog
 from anyio.abc import TaskGroup
 
@@ -60,7 +62,8 @@ class Session:
         self.active_at = self._loop.time()  # seconds of the loop's clock, when something last came or went
         self._subscriptions: dict[int, Subscription] = {}
         self._next_subscription = itertools.count(1)
-        self._log = log.bind(session=self.number, uid=peer.uid)
+        self._large: anyio.Lock | None = None
+        self._drained: anyio.Event | None = None
         self._stream = FrameStream(
             sock,
             Limits(limits.request_bytes, limits.depth, limits.elements),
@@ -91,14 +94,24 @@ class Session:
             self._caller = Caller(None, None) if self._stream.closed else caller_of(self._socket, self.peer)
         return self._caller
 
-    def send(self, data: bytes) -> None:
-        """Send an answer or a notification, or queue it."""
+    @asynccontextmanager
+    async def large_answer(self) -> AsyncIterator[None]:
+        """Make a large answer: one at a time, and when the client has taken what was there before."""
+        self._large = self._large or anyio.Lock()  # Few need it, and it takes a kilobyte.
+        async with self._large:
+            while self._stream.queued_bytes and not self._stream.closed:
+                self._drained = anyio.Event()
+                await self._drained.wait()
+            yield
+
+    def send(self, *data: bytes) -> None:
+        """Send an answer or a notification, in one piece or in several, or queue it."""
         self.active_at = self._loop.time()
-        self._stream.send(data)
+        self._stream.send(*data)
 
     def finish_if_done(self) -> None:
         """End the connection of a client that sends no more, once it has all that it asked for."""
-        if self._eof and not self._has_more():
+        if self._eof and not self._stream.closed and not self._has_more():
             self._stream.finish("all that was asked for is answered")
 
     def close(self, reason: str) -> None:
@@ -197,6 +210,7 @@ class Session:
         self.send(encode_response(error.id if isinstance(error, MessageError) else None, refusal.as_dict(), None))
 
     def _handle_drain(self) -> None:
+        self._set_drained()
         for subscription in list(self._subscriptions.values()):
             subscription.drain()
 
@@ -209,14 +223,21 @@ class Session:
         return bool(self.requests or self._subscriptions)
 
     def _handle_close(self, reason: str) -> None:
+        self._set_drained()
         try:
             for subscription in self._subscriptions.values():
                 self._drop(subscription)
             self._subscriptions.clear()
             self.requests.cancel_all()
-            self._log.debug("session_ended", reason=reason)
+            log.debug("session_ended", session=self.number, uid=self.peer.uid, reason=reason)
         finally:
             self._on_end(self)
+            del self.requests  # which has this session: without the circle, both are freed at once
+
+    def _set_drained(self) -> None:
+        if self._drained is not None:
+            self._drained.set()
+            self._drained = None
 
 
 def _check_limit(name: str, there: int, most: int) -> None:

@@ -17,6 +17,7 @@ from plugd.hosting.worker import Worker
 log = structlog.get_logger()
 
 LOAD_TIMEOUT = 10.0  # seconds to import, to validate, and to start
+TEXT_CHARACTERS = 4096  # of a description
 STATE_TIMEOUT = 2.0  # seconds for save_state and for load_state
 
 
@@ -145,7 +146,7 @@ def _description(reply: Any) -> Description:
         return Description(
             version=str(reply["version"]),
             api=int(reply["api"]),
-            text=str(reply["description"]),
+            text=str(reply["description"])[:TEXT_CHARACTERS],
             interval=_duration(reply["interval"]),
             timeout=None if reply["timeout"] is None else _duration(reply["timeout"]),
             requires=tuple(map(str, reply["requires"])),
@@ -155,7 +156,7 @@ def _description(reply: Any) -> Description:
                     "counter" if metric["kind"] == "counter" else "gauge",
                     str(metric["unit"]),
                     tuple(map(str, metric["labels"])),
-                    str(metric["help"]),
+                    str(metric["help"])[:TEXT_CHARACTERS],
                 )
                 for metric in reply["metrics"]
             ),

@@ -23,6 +23,7 @@ STOP_TIMEOUT = 2.0  # seconds for a plugin's own stop()
 KILL_TIMEOUT = 5.0  # seconds; one that hangs in the kernel longer than this is reaped whenever it ends
 CLOSING_GRACE = 0.1  # seconds
 REAP_PERIOD = 0.005  # seconds
+MESSAGE_CHARACTERS = 4096  # of an error
 
 
 class ExitStatus:
@@ -247,7 +248,7 @@ def _command_error(error: Any) -> CommandError:
         return CommandError(PLUGIN_CRASHED, f"failed: {error!r:.200}")
     data = error.get("data")
     return CommandError(
-        str(error.get("code", PLUGIN_CRASHED)),
-        str(error.get("message", "failed")),
+        str(error.get("code", PLUGIN_CRASHED))[:64],
+        str(error.get("message", "failed"))[:MESSAGE_CHARACTERS],
         data if isinstance(data, dict) else {},
     )

@@ -49,6 +49,7 @@ CLIENTS = 4
 FRAMES = 96  # of one program
 PATIENCE = 20.0  # seconds of the clock on the wall for what must happen; nothing waits so long unless it fails
 METHODS = [*COMMANDS]
+REQUIRED = {"name", "names", "command", "setting", "value", "subscription", "request"}
 DEAR = {"methods", "status"}  # half a millisecond each
 QUIET = 4  # turns of the loop
 HANGUP = 0.6  # seconds, after which the server finds that a client has gone which had half closed
@@ -124,7 +125,10 @@ class Sessions:
         self._context.registry = registry
         self._context.replies = type(self._context.replies)()  # No batch hears what was answered in another.
         object.__setattr__(self._context.policy, "_role", reader.choice([Role.ADMIN, Role.OPERATE, Role.READ]))
-        self._subscribing = reader.below(2) == 1  # Who subscribes stays connected, whatever else has ended.
+        self._last: tuple[str, Any] | None = None
+        profile = reader.byte()
+        self._subscribing = profile & 1 == 1  # Who subscribes stays connected, whatever else has ended.
+        self._keyed = profile & 2 == 2  # What has a key goes on without its client.
         self._baseline = self._baseline or self._count()
         endings = [reader.byte() for _ in range(CLIENTS)]  # Behind all the rest there would be nothing left to say how.
         clients: list[Client] = []
@@ -217,7 +221,7 @@ class Sessions:
         end = time.monotonic() + PATIENCE
         quiet = turns = 0  # a client that has come and gone is accepted in one turn, and has gone in another
         while quiet < QUIET and not self._faults:
-            self._plugins.hold.release(lasting_only=True)  # The others have nobody left who waits for them.
+            self._plugins.hold.release(lasting_only=not self._keyed)  # For the others nobody waits any longer.
             await asyncio.sleep(0)
             turns += 1
             quiet = quiet + 1 if self._count() == self._baseline else 0
@@ -278,6 +282,10 @@ class Sessions:
             identifier = reader.integer()
         client.ids.append(identifier)
         params = [self._params(reader, method, client)]
+        if kind in (6, 7) and self._last is not None:
+            method, params = self._last  # As one does who has heard no answer.
+        elif kind > 7:
+            self._last = method, params
         if kind == 2:
             params = reader.value()
         elif kind == 3:
@@ -290,7 +298,9 @@ class Sessions:
         params: dict[Any, Any] = {}
         for field in COMMANDS[method].parameters.__struct_encode_fields__:
             kind = reader.below(8)
-            if kind < 5 or field in ("name", "command", "subscription"):
+            if field == "request_key" and not self._keyed:
+                continue
+            if kind < 5 or field in REQUIRED:
                 params[field] = reader.value() if kind == 0 else _usual(reader, field, client)
         if not reader.below(32):
             params[reader.text()] = reader.value()
