@@ -8,6 +8,7 @@ requests a second.
 import asyncio
 import select
 import socket
+import time
 from collections.abc import Callable
 
 from plugd.rpc.codec import REQUEST_INVALID, Decoder, FrameError, Limits, MessageError
@@ -94,8 +95,9 @@ class FrameStream:
         """Send, or queue what the peer does not take now. The queue's bound is the caller's concern."""
         if self.closed or self._finishing:
             return
-        self._outgoing += data
-        self._queued += sum(map(len, data))
+        for piece in data:
+            self._outgoing.append(piece)
+            self._queued += len(piece)
         if not self._corked and not self._writing:
             self._flush()
 
@@ -168,9 +170,9 @@ class FrameStream:
         self._turn = None
         self._corked = True
         waiting = False
-        end = self._loop.time() + TURN
+        end = time.monotonic() + TURN
         for _ in range(MESSAGES_PER_TURN):
-            if self._loop.time() > end:
+            if time.monotonic() > end:
                 break
             if self.closed or self._finishing or self._queued > self._queue_bytes:
                 break
@@ -184,10 +186,12 @@ class FrameStream:
                 self._on_error(error)
                 self.finish(str(error))
                 break
-            self._watch_partial(begun=message is None and self._decoder.pending_bytes > 0)
             if message is None:
+                self._watch_partial(begun=self._decoder.pending_bytes > 0)
                 waiting = not self._decoder.unfinished
                 break
+            if self._partial_timer is not None:
+                self._watch_partial(begun=False)
             self._on_message(message)
         self._corked = False
         if self._outgoing and not self._writing and not self.closed:
@@ -253,6 +257,9 @@ class FrameStream:
 
     def _drop_sent(self, sent: int) -> None:
         self._queued -= sent
+        if not self._queued:
+            self._outgoing.clear()
+            return
         whole = 0
         while whole < len(self._outgoing) and sent >= len(self._outgoing[whole]):
             sent -= len(self._outgoing[whole])

@@ -15,7 +15,7 @@ from plugd.control.commands import COMMANDS, Command, convert_parameters
 from plugd.control.parameters import Parameters, Write
 from plugd.control.replies import Reply
 from plugd.errors import AUTH_DENIED, BUSY, CODES, INTERNAL, REQUEST_INVALID, REQUEST_UNKNOWN_METHOD, CommandError
-from plugd.rpc.codec import Encoded, encode_answer, encode_response_of, encode_response_raw
+from plugd.rpc.codec import Encoded, encode_answer, encode_response, encode_response_of, encode_response_raw
 from plugd.rpc.message import Request
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ class Requests:
 
     def handle(self, request: Request) -> None:
         """Answer a request, now or when it is done."""
-        started = time.monotonic()
         command = COMMANDS.get(request.method)
         try:
             if command is None:
@@ -56,14 +55,15 @@ class Requests:
             self._check_role(command)
             params = convert_parameters(command, request.params)
             if command.name in _TAKING_TIME:
-                self._begin(request.id, command, params, started)
+                self._begin(request.id, command, params)
                 return
-            answer = encode_answer(None, command.handler(self._session, params))
+            self._session.send(encode_response(request.id, None, command.handler(self._session, params)))
+            return
         except CommandError as error:
             self._context.counts.refuse_error(error)
             answer = encode_answer(error.as_dict(), None)
             if command is not None:
-                self._write_down(command, None, error.code, started)
+                self._write_down(command, None, error.code, 0.0)
         except Exception as error:  # noqa: BLE001 - a fault of the daemon's own must not end it; it is logged as such
             answer = self._internal(request.method, error)
         self._session.send(encode_response_of(request.id, answer))
@@ -90,7 +90,7 @@ class Requests:
                 {"role": str(role), "needed": str(command.role)},
             )
 
-    def _begin(self, identifier: int, command: Command, params: Parameters, started: float) -> None:
+    def _begin(self, identifier: int, command: Command, params: Parameters) -> None:
         """Have a request that takes time carried out beside the others; or wait for the one that it repeats."""
         if identifier in self._under_way:
             raise CommandError(REQUEST_INVALID, f"request id {identifier} is still in flight")
@@ -110,7 +110,7 @@ class Requests:
             replies.begin(uid, key, command.name, params)
             self._kept.add(identifier)
         self._under_way[identifier] = anyio.CancelScope(shield=command.lasting)
-        work = self._carry_out(command, params, started)
+        work = self._carry_out(command, params, time.monotonic())
         self._session.tasks.start_soon(self._finish, identifier, command, work)
 
     async def _finish(
@@ -148,14 +148,13 @@ class Requests:
         finally:
             if isinstance(params, Write) and params.request_key is not None:
                 self._context.replies.end(self._session.peer.uid, params.request_key, answer)
-            self._write_down(command, params, outcome, started)
+            self._write_down(command, params, outcome, time.monotonic() - started)
         return answer
 
-    def _write_down(self, command: Command, params: Parameters | None, outcome: str, started: float) -> None:
+    def _write_down(self, command: Command, params: Parameters | None, outcome: str, duration: float) -> None:
         """Tell the audit, if it is a request that changes something."""
         if command.role > Role.READ:
             session = self._session
-            duration = time.monotonic() - started
             caller = session.identify()
             self._context.audit.record(session.peer, caller, command.name, outcome, duration, _subject_of(params))
 

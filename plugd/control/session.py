@@ -1,6 +1,5 @@
 """One client's connection: its stream, its subscriptions, its deadlines, its end."""
 
-import asyncio
 import itertools
 import os
 import socket
@@ -58,8 +57,7 @@ class Session:
         self._caller: Caller | None = None
         self._on_end = on_end
         self._eof = False
-        self._loop = asyncio.get_running_loop()
-        self.active_at = self._loop.time()  # seconds of the loop's clock, when something last came or went
+        self.active_at = time.monotonic()  # seconds of the loop's clock, when something last came or went
         self._subscriptions: dict[int, Subscription] = {}
         self._next_subscription = itertools.count(1)
         self._large: anyio.Lock | None = None
@@ -106,7 +104,7 @@ class Session:
 
     def send(self, *data: bytes) -> None:
         """Send an answer or a notification, in one piece or in several, or queue it."""
-        self.active_at = self._loop.time()
+        self.active_at = time.monotonic()
         self._stream.send(*data)
 
     def finish_if_done(self) -> None:
@@ -199,7 +197,6 @@ class Session:
 
     def _handle_message(self, message: Message) -> None:
         if isinstance(message, Request):  # Clients have nothing to notify of, and are asked nothing.
-            self.active_at = self._loop.time()
             self.proven = True
             self.requests.handle(message)
 

@@ -99,7 +99,9 @@ def encode_response(id: int | None, error: Any, result: Any) -> bytes:
     Raises:
         TypeError, ValueError, OverflowError: the result holds what msgpack cannot carry.
     """
-    return encode_response_of(id, encode_answer(error, result))
+    if type(result) is Encoded:
+        return encode_response_of(id, encode_answer(error, result))
+    return _pack([RESPONSE, id, error, result])
 
 
 def encode_answer(error: Any, result: Any) -> bytes:
