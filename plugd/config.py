@@ -171,6 +171,8 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds between the first byte of a request and its last."""
     write: Patience = 30.0
     """Seconds that a client may take nothing of what waits for it."""
+    unread_bytes: Annotated[int, Reads(partial(parse_size, minimum=64 * 1024, maximum=2**40))] = 8 * 1024**2
+    """Bytes of answers that may wait for a client to read them; one more answer and it is gone."""
     idle: Patience = 600.0
     """Seconds that a connection may have nothing under way: no request, no subscription, nothing to be read."""
     ping: Patience = 30.0

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import gc
 import os
+import resource
 import signal
 import socket
 import time
@@ -38,6 +39,7 @@ from plugd.settings import Settings
 
 log = structlog.get_logger()
 
+DESCRIPTORS = 65_536  # as many as it lets itself have, if it may
 EXIT_OK = 0
 EXIT_IN_USE = 69  # EX_UNAVAILABLE, sysexits.h
 EXIT_CANNOT_CREATE = 73  # EX_CANTCREAT
@@ -45,6 +47,8 @@ EXIT_CANNOT_CREATE = 73  # EX_CANTCREAT
 
 def run(settings: Settings) -> int:
     """Run until a signal says to stop; return the exit status."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, DESCRIPTORS)), hard))
     ring = LogRing()
     configure(settings.config.log.level, settings.config.log.format, ring)
     control = settings.config.control

@@ -60,6 +60,7 @@ def handle_hello(session: "Session", params: p.Hello) -> dict[str, Any]:
             "elements": limits.elements,
             "partial_request_seconds": limits.partial_request,
             "write_seconds": limits.write,
+            "unread_bytes": limits.unread_bytes,
             "idle_seconds": limits.idle,
             "ping_seconds": limits.ping,
             "connections": limits.connections,

@@ -11,6 +11,7 @@ LIMITS: Final = (
     "elements",
     "partial_request",
     "write",
+    "unread_bytes",
     "idle",
     "connections",
     "connections_per_uid",

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import resource
 import socket
 from types import TracebackType
 from typing import Self
@@ -22,6 +23,8 @@ from plugd.rpc.codec import encode_response
 
 log = structlog.get_logger()
 
+SPARE_DESCRIPTORS = 24  # that clients leave to the daemon's own work, such as a worker's start
+SPARE_FOR_ROOT = 16
 ACCEPTS_PER_TURN = 32  # then the loop has others to serve
 PAUSE = 0.1  # seconds without accepting when descriptors have run out
 CROWD = 32  # connections; when it has gone, what it needed is given back
@@ -84,6 +87,12 @@ class ControlServer:
         except OSError:
             self._context.counts.refuse(NO_CREDENTIALS)
             sock.close()
+            return
+        spare = SPARE_FOR_ROOT if peer.uid == 0 else SPARE_DESCRIPTORS
+        if sock.fileno() >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - spare:
+            self._context.counts.refuse(ACCEPT_FAILED)
+            self._context.audit.record(peer, Caller(None, None), "connect", BUSY, 0.0, {"limit": "open_files"})
+            _refuse(sock, "open_files")
             return
         limit = self._connections.make_room(peer.uid, self._context.settings.config.control.limits, self._loop.time())
         if limit is not None:

@@ -104,6 +104,9 @@ class Session:
 
     def send(self, *data: bytes) -> None:
         """Send an answer or a notification, in one piece or in several, or queue it."""
+        if self._stream.queued_bytes > self._limits.unread_bytes:
+            self.context.counts.refuse("unread_bytes")
+            self.close(f"{self._stream.queued_bytes} bytes were not read")
         self.active_at = time.monotonic()
         self._stream.send(*data)
 
@@ -245,10 +248,10 @@ def _check_limit(name: str, there: int, most: int) -> None:
 def _role_of(peer: Peer, context: Context) -> Role:
     """The role of a peer; a plugin has no more than to read, though it may run as the daemon's own user.
 
-    A peer that has ended may have been a plugin's: it may only read, too.
+    One of which that cannot be told may only read, too: it may have ended already, and have been a plugin's.
     """
     role = context.policy.role_of(peer)
     try:
         return Role.READ if role > Role.READ and descends_from(peer.pid, os.getpid()) else role
-    except ProcessLookupError:
+    except OSError:
         return Role.READ

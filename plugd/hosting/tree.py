@@ -47,17 +47,21 @@ def descends_from(pid: int, ancestor: int) -> bool:
     starts can be seen by it, since no worker can change its user.
 
     Raises:
-        ProcessLookupError: it has ended, so that nobody can tell.
+        ProcessLookupError: it has ended, be it reaped or not, so that nobody can tell.
+        OSError: nobody can tell for another reason, such as for want of descriptors.
     """
     for _ in range(ROUNDS):
         each = pid
         try:
             while each > 1:
                 text = read_file(f"/proc/{each}/stat")
-                each = int(text[text.rindex(b")") + 2 :].split(maxsplit=2)[1])
+                state, parent, _ = text[text.rindex(b")") + 2 :].split(maxsplit=2)
+                if each == pid and state in b"ZX":
+                    raise ProcessLookupError(f"process {pid} has ended")
+                each = int(parent)
                 if each == ancestor:
                     return True
-        except OSError:
+        except FileNotFoundError:
             if not exists(each):
                 if each == pid:
                     raise ProcessLookupError(f"process {pid} has ended") from None

@@ -4,6 +4,7 @@ Resident memory of a worker with its descendants; CPU time used outside of the d
 has nothing to do that would take a share of a core for long; and processes that outlived their worker.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -97,13 +98,21 @@ class Watch:
             for number, worker in enumerate(list(self.workers)):
                 if number % AT_ONCE == AT_ONCE - 1:
                     await anyio.lowlevel.checkpoint()  # Two files of /proc each: others have their turn.
-                reason = worker.judge.judge(now, cost_of_tree(worker.pid), worker.busy_seconds())
-                if reason is not None:
-                    worker.kill(reason)
+                self._judge(worker, now)
             self.sweep()
+
+    def _judge(self, worker: Watched, now: float) -> None:
+        try:
+            reason = worker.judge.judge(now, cost_of_tree(worker.pid), worker.busy_seconds())
+        except OSError as error:  # There are no descriptors to read /proc with; perhaps there are the next time.
+            log.warning("worker_not_measured", pid=worker.pid, reason=error.strerror)
+            return
+        if reason is not None:
+            worker.kill(reason)
 
     def sweep(self) -> None:
         """Kill what workers that are gone have left behind."""
         others = self._other_children()
         if others is not None:
-            kill_strays({*others, *(worker.pid for worker in self.workers)})
+            with contextlib.suppress(OSError):  # as above
+                kill_strays({*others, *(worker.pid for worker in self.workers)})

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import resource
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -10,7 +12,7 @@ import anyio
 import msgpack
 import pytest
 from control_rig import DEADLINE, HOLD, Serving, Wire, as_user, release, serving, wires
-from harness import Client, Daemon, daemons, wait_until
+from harness import Client, Daemon, Daemons, daemons, wait_until
 
 from plugd.config import LimitsConfig
 from plugd.control import server as server_module
@@ -410,3 +412,39 @@ async def test_who_asks_in_time_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> 
         assert await asking.call("ping") == "pong"
         with pytest.raises(ConnectionError):
             await notifying.frame()
+
+
+def test_answers_that_nobody_reads(daemon: Daemons) -> None:
+    """Who asks for more than is read is gone, long before the deadline for reading; it is counted."""
+    running = daemon(plugins={"loud": LOUD}, config='[control.limits]\nunread_bytes = "1MiB"\n')
+    with Wire(running.socket) as wire:
+        for number in range(5):
+            wire.send([0, number, "call", [CALL_LOUD]])
+        wait_until(lambda: running.call("status")["control"]["refused.unread_bytes"] == 1, "the count")
+    wait_until(lambda: running.call("status")["connections"] == 1, "the end of the connection")
+    assert len(running.call("call", **CALL_LOUD)) == 2_000_000
+
+
+def answered(wire: Wire) -> bool:
+    """Whether a connection is served: one that is refused hears so, and is closed."""
+    with contextlib.suppress(OSError):
+        wire.send([0, 1, "ping", []])
+    return bool(wire.frame()[1] == 1)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="root alone may become another user")
+def test_clients_leave_descriptors_to_the_daemon(daemon: Daemons) -> None:
+    """When descriptors are few, clients are refused before the daemon has none to measure and to fork with."""
+    running = daemon(plugins={"hold": HOLD}, config='[control]\nmode = "0666"\n')
+    there = len(os.listdir(f"/proc/{running.pid}/fd"))
+    _, hard = resource.prlimit(running.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(running.pid, resource.RLIMIT_NOFILE, (there + server_module.SPARE_DESCRIPTORS + 3, hard))
+    with contextlib.ExitStack() as stack:
+        with as_user(65534):
+            crowd = [stack.enter_context(Wire(running.socket)) for _ in range(30)]
+        refused = [wire for wire in crowd if not answered(wire)]
+        assert 20 < len(refused) < 30
+        before = running.call("status")["uptime"]
+        wait_until(lambda: running.call("status")["uptime"] > before + 1.1, "two looks at the workers")
+        assert running.call("reload", names=["hold"])["reloaded"] == ["hold"]
+        assert running.call("status")["control"]["refused.accept_failed"] == len(refused)

@@ -51,6 +51,7 @@ def test_hello(running: Daemon) -> None:
         "depth": 32,
         "elements": 4096,
         "partial_request_seconds": 5.0,
+        "unread_bytes": 8388608,
         "write_seconds": 30.0,
         "idle_seconds": 600.0,
         "ping_seconds": 30.0,
