@@ -1,0 +1,1 @@
+"""Parsers for what command plugins print: bytes in, readings and faults out, nothing else touched."""
