@@ -9,7 +9,7 @@ VERSIONS := 3.11 3.12 3.13
 VENV := .venv
 WHEEL_VENV := .venv-wheel
 FUZZ_VENV := .venv-fuzz
-SOURCES := $(shell find plugd plugctl plugins -name '*.py') pyproject.toml README.md
+SOURCES := $(shell find plugd plugctl plugins -name '*.py' -o -name '*.h') pyproject.toml README.md
 PIP := -m pip --disable-pip-version-check -qq --no-input
 # Where pip runs as root, it is into an environment of its own.
 export PIP_ROOT_USER_ACTION := ignore

@@ -1,4 +1,4 @@
-"""call: a plugin's own command, with arguments in order and by name."""
+"""call and set: a plugin's own commands, with arguments in order and by name, and its settings."""
 
 from __future__ import annotations
 
@@ -28,6 +28,26 @@ def run(call: Call, output: Output) -> int:
         params["kwargs"] = kwargs
     with session(call) as client:
         result: Any = client.request("call", params)
+    output.result(result, value)
+    return 0
+
+
+def set_value(call: Call, output: Output) -> int:
+    """Change a setting and show its new value: ``SETTING VALUE``, or ``SETTING=VALUE``.
+
+    Raises:
+        CallError: there is no value, or the request failed.
+    """
+    params = dict(call.params)
+    if "value" not in params:
+        setting, equals, text = params["setting"].partition("=")
+        if not equals:
+            from plugctl.arguments import UsageError
+
+            raise UsageError("set: VALUE is missing", call.verb)
+        params |= {"setting": setting, "value": text}
+    with session(call) as client:
+        result: Any = client.request("set", params)
     output.result(result, value)
     return 0
 

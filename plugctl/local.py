@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from plugctl.errors import OK, CallError
+from plugctl.errors import FAILED, OK, CallError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +32,50 @@ def version(call: Call, output: Output) -> int:
         raise
     output.result({"client": own, **result}, versions)
     return OK
+
+
+def check(call: Call, output: Output) -> int:
+    """Check a plugin: by its path without a daemon, by its name in the daemon.
+
+    Returns: FAILED if it has faults.
+
+    Raises:
+        CallError: it could not be checked.
+    """
+    name = call.params["name"]
+    if "/" not in name and not name.endswith((".py", ".so")):
+        from plugctl.changes import check as ask
+
+        return ask(call, output)
+    from plugctl.render.plugins import check as draw
+
+    result = check_file(name, call.timeout)
+    output.result(result, draw)
+    return OK if result["ok"] else FAILED
+
+
+def check_file(path: str, timeout: float) -> dict[str, Any]:
+    """Try a plugin's file in a process of its own; return ``{name, ok, faults, samples, duration}``.
+
+    Raises:
+        CallError: ``client.timeout``, or plugd is not installed with plugctl.
+    """
+    import json
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-I", "-B", "-m", "plugd.worker.checkfile", path]
+    try:
+        # The path is one argument, whatever it holds: there is no shell.
+        done = subprocess.run(  # noqa: S603
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=timeout, check=False
+        )
+        result: dict[str, Any] = json.loads(done.stdout)
+    except subprocess.TimeoutExpired:
+        raise CallError("client.timeout", f"cannot check {path!r} within {timeout:g} s") from None
+    except (OSError, ValueError):
+        raise CallError("client.check", f"cannot check {path!r}: {sys.executable} has no plugd that could") from None
+    return result
 
 
 def versions(result: dict[str, Any], style: Style) -> list[str]:

@@ -125,7 +125,13 @@ VERBS = {
             run="watch:run",
             detail="With --json, each notification is one object on one line.",
         ),
-        Verb("check", "check a plugin's file without loading it", _NAME, run="changes:check"),
+        Verb(
+            "check",
+            "check a plugin's file without loading it",
+            Positional("name", "NAME", ONE, "a plugin's name; or the path of a file, which needs no daemon"),
+            run="local:check",
+            detail="A path has a '/' in it, or ends in .py or .so. Every fault of the file is told.",
+        ),
         Verb("load", "load plugins", _SOME_NAMES, run="changes:run"),
         Verb(
             "unload",
@@ -162,9 +168,9 @@ VERBS = {
             "set",
             "change a plugin's setting",
             _NAME,
-            Positional("setting", "SETTING", ONE, "a setting's name"),
-            Positional("value", "VALUE", ONE, "its new value"),
-            render="values:value",
+            Positional("setting", "SETTING", ONE, "a setting's name; SETTING=VALUE is both"),
+            Positional("value", "VALUE", OPTIONAL, "its new value"),
+            run="calls:set_value",
         ),
         Verb(
             "call",

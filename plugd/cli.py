@@ -8,7 +8,7 @@ from typing import NoReturn, get_args
 
 from plugd import __version__
 from plugd.catalog.lock import read_lock
-from plugd.config import ConfigError, LogFormat, LogLevel
+from plugd.config import ConfigError, Fault, LogFormat, LogLevel
 from plugd.log import escape
 from plugd.settings import Flags, Settings, resolve
 
@@ -16,6 +16,8 @@ EXIT_OK = 0
 EXIT_USAGE = 64  # EX_USAGE of sysexits.h
 EXIT_IN_USE = 69  # EX_UNAVAILABLE: another plugd owns the socket
 EXIT_CONFIG = 78  # EX_CONFIG
+
+INCLUDE_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "include")
 
 _STDOUT = 1
 _STDERR = 2
@@ -51,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
         settings = resolve(_flags(options), dict(os.environ), os.geteuid())
         if settings.lock is not None:
             read_lock(settings.lock)
+        if options.check_config and (faults := _program_faults(settings)):
+            raise ConfigError(faults)
     except ConfigError as error:
         for fault in error.faults:
             _print(str(fault), _STDERR)
@@ -105,6 +109,12 @@ def _parser() -> argparse.ArgumentParser:
         help="auto (text on a terminal, otherwise json), text, json or journal",
     )
     parser.add_argument("--check-config", action="store_true", help="check the configuration and stop")
+    parser.add_argument(
+        "--include-dir",
+        action="version",
+        version=INCLUDE_DIR,
+        help="show the directory of plugd.h, for the compiler of a native plugin, and stop",
+    )
     parser.add_argument("--version", action="version", version=f"plugd {__version__}")
     return parser
 
@@ -119,6 +129,12 @@ def _flags(options: argparse.Namespace) -> Flags:
         log_level=options.log_level,
         log_format=options.log_format,
     )
+
+
+def _program_faults(settings: Settings) -> list[Fault]:
+    from plugd.catalog.check import command_faults  # A start does without: it finds the same in its own time.
+
+    return command_faults(settings)
 
 
 def _valid(settings: Settings) -> str:

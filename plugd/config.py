@@ -5,17 +5,20 @@ else: what the values lead to is done by those who read them. Durations are floa
 """
 
 import re
+from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
+from plugd.config_commands import Arguments, Command, Format, ProgramMode, contradictions
 from plugd.config_reader import ConfigReader, Reads
 from plugd.settings_files import (
     ConfigError,
     Document,
     Fault,
     Merged,
+    format_key,
     merge,
     parse,
     read_documents,
@@ -29,11 +32,14 @@ __all__ = [
     "DefaultsConfig",
     "Document",
     "Fault",
+    "ImportConfig",
     "LimitsConfig",
     "LoadedConfig",
     "LogConfig",
     "LogFormat",
     "LogLevel",
+    "MuninImportConfig",
+    "NagiosImportConfig",
     "PluginConfig",
     "PluginLimitsConfig",
     "RestartConfig",
@@ -94,11 +100,19 @@ def read_paths(value: object) -> tuple[str, ...]:
         raise ValueError(f"expected an array, got {shown(value)}")  # noqa: TRY004 - as every reader
     if len(value) > SANDBOX_PATHS:
         raise ValueError(f"{len(value)} paths; at most {SANDBOX_PATHS} are possible")
-    paths = tuple([read_path(path, longest=SANDBOX_PATH_BYTES) for path in value])
-    for path in paths:
-        if not path.startswith("/"):
-            raise ValueError(f"expected an absolute path, got {shown(path)}")
-    return paths
+    return tuple([read_absolute_path(path, longest=SANDBOX_PATH_BYTES) for path in value])
+
+
+def read_absolute_path(value: object, *, longest: int = 4095) -> str:
+    """Return a path that is absolute without anybody's home.
+
+    Raises:
+        ValueError: it is something else, or has more bytes than ``longest``.
+    """
+    path = read_path(value, longest=longest)
+    if not path.startswith("/"):
+        raise ValueError(f"expected an absolute path, got {shown(path)}")
+    return path
 
 
 def read_user(value: object) -> str | int:
@@ -144,6 +158,7 @@ Offset = Annotated[float, Reads(partial(parse_duration, maximum=86400.0))]
 Patience = Annotated[float, Reads(partial(parse_duration, minimum=0.1, maximum=3600.0))]
 FrameSize = Annotated[int, Reads(partial(parse_size, minimum=1024, maximum=16 * 1024**2))]
 Path = Annotated[str, Reads(read_path)]
+AbsolutePath = Annotated[str, Reads(read_absolute_path)]
 SocketPath = Annotated[str, Reads(partial(read_path, longest=SOCKET_PATH_BYTES))]
 Paths = Annotated[tuple[str, ...], Reads(read_paths)]
 Mode = Annotated[int, Reads(read_mode)]
@@ -310,6 +325,58 @@ class PluginConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Variables of its environment, which has nothing of the daemon's."""
     limits: PluginLimitsConfig = PluginLimitsConfig()
     sandbox: SandboxConfig = SandboxConfig()
+    command: Command = ()
+    """A program and its arguments, which are the plugin then: an absolute path, or a name in a fixed PATH; no shell."""
+    format: Format | None = None
+    """How that program says what it measures."""
+    mode: ProgramMode | None = None
+    """``oneshot``: run for each collection; ``daemon``: it goes on. None: usual for the format."""
+    cwd: AbsolutePath | None = None
+    """Where the program runs; None: ``/``."""
+
+
+class MuninImportConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[import.munin]``: a directory of Munin's plugins, each as the plugin ``munin.NAME``."""
+
+    directory: AbsolutePath | None = None
+    """The directory, mostly ``/etc/munin/plugins``; None: none is imported."""
+    conf_dir: AbsolutePath = "/etc/munin/plugin-conf.d"
+    """Munin's own configuration of its plugins: environment, user, timeout."""
+    only: tuple[Name, ...] = ("*",)
+    """Glob patterns for their file names; those that none fits are left out."""
+    except_: tuple[Name, ...] = msgspec.field(default=(), name="except")
+    """Glob patterns for those that are left out."""
+    interval: Interval = 60.0
+    timeout: Interval | None = None
+    user: User | None = None
+    """Who they run as where Munin's configuration says nothing; None: that of ``[workers]``."""
+    autoconf: bool = False
+    """Whether those are refused that say by ``autoconf`` that they cannot work on this host."""
+
+
+class NagiosImportConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[import.nagios]``: a directory of Nagios plugins, or NRPE's commands, each as the plugin ``nagios.NAME``."""
+
+    directory: AbsolutePath | None = None
+    """The directory, mostly ``/usr/lib/nagios/plugins``; None: none is imported."""
+    commands: tuple[AbsolutePath, ...] = ()
+    """Files, or directories of ``*.cfg``, with lines ``command[NAME]=PROGRAM ARGUMENT...`` as NRPE has them."""
+    arguments: Arguments = {}
+    """Arguments of the programs in the directory, by file name."""
+    only: tuple[Name, ...] = ("check_*",)
+    """Glob patterns for the names; those that none fits are left out. Lines of ``commands`` all fit."""
+    except_: tuple[Name, ...] = msgspec.field(default=(), name="except")
+    """Glob patterns for those that are left out."""
+    interval: Interval = 60.0
+    timeout: Interval | None = None
+    user: User | None = None
+
+
+class ImportConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[import]``: whole directories of plugins that other programs run."""
+
+    munin: MuninImportConfig = MuninImportConfig()
+    nagios: NagiosImportConfig = NagiosImportConfig()
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -329,6 +396,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     workers: WorkersConfig = WorkersConfig()
     restart: RestartConfig = RestartConfig()
     plugins: dict[str, PluginConfig] = {}
+    import_: ImportConfig = msgspec.field(default=ImportConfig(), name="import")
 
 
 class LoadedConfig(NamedTuple):
@@ -364,6 +432,15 @@ def validate(merged: Merged) -> Config:
     """
     reader = ConfigReader(merged)
     config: Config = reader.struct(Config, merged.table, ())
-    if reader.faults:
-        raise ConfigError(reader.faults)
+    faults = reader.faults or list(_contradictions(config, merged))
+    if faults:
+        raise ConfigError(faults)
     return config
+
+
+def _contradictions(config: Config, merged: Merged) -> Iterator[Fault]:
+    """Yield what does not go together; where a value is at fault already, nothing is said of others."""
+    for name, plugin in config.plugins.items():
+        for part, reason in contradictions(name, plugin):
+            key = ("plugins", name, part)
+            yield Fault(merged.origin(key), format_key(key), reason)

@@ -37,7 +37,9 @@ class ConfigReader:
         if not isinstance(value, dict):
             self._fault(key, f"expected a table, got {shown(value)}")
             return kind()
-        fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
+        # "import" and "except" are words of Python: their attributes have another name than their keys.
+        fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+        attributes = {field.encode_name: field.name for field in msgspec.structs.fields(kind)}
         values = {}
         for name, item in value.items():
             if name not in fields:
@@ -46,7 +48,7 @@ class ConfigReader:
             count = len(self.faults)
             converted = self._value(fields[name], item, (*key, name))
             if len(self.faults) == count:
-                values[name] = converted
+                values[attributes[name]] = converted
         return kind(**values)
 
     def _value(self, kind: Any, value: object, key: Key) -> Any:

@@ -198,7 +198,7 @@ def _find(settings: Settings) -> Found:
         lock = read_lock(settings.lock) if settings.lock is not None else None
     except ConfigError as error:
         raise _invalid("cannot tell which plugins may run: the lock is invalid", error) from error
-    found = discover(settings.plugin_dirs, config.plugins, lock)
+    found = discover(settings.plugin_dirs, config.plugins, lock, imports=config.import_, state_dir=settings.state_dir)
     return found._replace(specs={name: spec.with_defaults(config) for name, spec in found.specs.items()})
 
 

@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 from plugd.rpc.address import control_socket_candidates
 
+SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""PATH of every plugin, and where programs are looked for that the configuration names without a path."""
+
 
 class Defaults(NamedTuple):
     """The paths for one user; absolute, and none of them need exist."""

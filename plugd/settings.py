@@ -142,6 +142,8 @@ def _unknown_accounts(config: Config) -> Iterator[tuple[Key, str]]:
             yield key, f"there is no group {name!r}"
     users: list[tuple[Key, str | int | None]] = [(("workers", "user"), config.workers.user)]
     users += [(("plugins", name, "user"), plugin.user) for name, plugin in config.plugins.items()]
+    users += [(("import", "munin", "user"), config.import_.munin.user)]
+    users += [(("import", "nagios", "user"), config.import_.nagios.user)]
     for key, user in users:
         if isinstance(user, str) and user not in ("auto", "root") and not _is_user(user):
             yield key, f"there is no user {user!r}"

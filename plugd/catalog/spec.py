@@ -5,9 +5,48 @@ from typing import Literal
 
 import msgspec
 
+from plugd.catalog.programs import Program
 from plugd.config import Config, PluginConfig, WorkerLimitsConfig
+from plugd.sealed import SealedCopy
 
 Kind = Literal["python", "native", "command"]
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSpec:
+    """A program that is a plugin: what is run, and how.
+
+    Attributes:
+        argv: its arguments, the name that it is called by first.
+        program: the file that is executed. Two of the same bytes are the same program, whenever they were written.
+        format: of what it prints.
+        mode: ``oneshot`` or ``daemon``.
+        cwd: where it runs.
+        state: a directory of its own, which is made for it to write in; None: none.
+        autoconf: whether it is asked first if it can work here.
+    """
+
+    argv: tuple[str, ...]
+    program: Program = field(compare=False)
+    format: str
+    mode: str
+    cwd: str = "/"
+    state: str | None = None
+    autoconf: bool = False
+
+    def as_params(self) -> dict[str, object]:
+        """Return it as a worker is told of it."""
+        return {
+            "argv": self.argv,
+            "path": self.program.path,
+            "sha256": self.program.sha256,
+            "identity": self.program.identity,
+            "binary": self.program.binary,
+            "format": self.format,
+            "mode": self.mode,
+            "cwd": self.cwd,
+            "autoconf": self.autoconf,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +57,14 @@ class PluginSpec:
         name: the plugin's ID: the file's stem, or ``stem@instance``.
         kind: how it runs.
         path: where it was found; never opened again.
-        source: the file's bytes as they were verified; empty when there is a fault.
+        source: the file's bytes as they were verified; empty when there is a fault, or an image.
         sha256: of those bytes, in hexadecimal.
         config: its table of the configuration.
         fault: why it may not run, or None.
         limits: what it may take: its own table and the one for all, put together.
         user: who it runs as: its own word or the one for all.
+        image: of a native plugin, the bytes as they were verified, sealed in memory: its worker maps them from there.
+        command: of a plugin that is a program, what is run.
     """
 
     name: str
@@ -35,6 +76,8 @@ class PluginSpec:
     fault: str | None = None
     limits: WorkerLimitsConfig = field(default_factory=WorkerLimitsConfig)
     user: str | int = "auto"
+    image: SealedCopy | None = field(default=None, repr=False, compare=False)
+    command: CommandSpec | None = None
 
     def with_defaults(self, config: Config) -> "PluginSpec":
         """Return it with what the configuration says for all plugins, where it has no word of its own."""
@@ -46,6 +89,7 @@ class PluginSpec:
         """Whether both would run the same bytes with the same options, confined in the same way."""
         return (
             self.sha256 == other.sha256
+            and self.command == other.command
             and self.fault == other.fault
             and self.config.options == other.config.options
             and self.config.settings == other.config.settings

@@ -12,6 +12,7 @@ import pwd
 import shlex
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -65,7 +66,7 @@ class Trust:
     """
 
     def __init__(self, owners: frozenset[int]) -> None:
-        self._owners = owners
+        self.owners = owners
         self._directories: dict[str, _Directory] = {}
 
     def __enter__(self) -> Self:
@@ -104,20 +105,56 @@ class Trust:
             Distrusted: why it may not run.
         """
         path = _normal(path)
+        with self.opened(path) as descriptor:
+            return self._read(descriptor, path, maximum_bytes)
+
+    @contextmanager
+    def opened(self, path: str) -> Iterator[int]:
+        """Open a file in a directory that nobody else can change; the file itself is not judged yet.
+
+        Raises:
+            Distrusted: it cannot be opened or, in the block, read; or why nothing in its directory may run.
+        """
+        path = _normal(path)
         directory, name = os.path.split(path)
         try:
-            parent = self._open(directory)
-            if parent.fault is not None:
-                raise Distrusted(parent.fault)
-            descriptor = os.open(name, _FILE, dir_fd=parent.descriptor)
+            descriptor = os.open(name, _FILE, dir_fd=self.directory(directory))
         except OSError as error:
             raise Distrusted(_unopened(path, error)) from error
         try:
-            return self._read(descriptor, path, maximum_bytes)
+            yield descriptor
         except OSError as error:
             raise Distrusted(f"cannot be read: {error.strerror}") from error
         finally:
             os.close(descriptor)
+
+    def directory(self, path: str) -> int:
+        """Return a descriptor (O_PATH) of a directory that nobody else can change; the walk's end closes it.
+
+        Raises:
+            Distrusted: somebody could change it, or a directory above it; or a symbolic link is on the way.
+            OSError: it cannot be opened.
+        """
+        opened = self._open(_normal(path))
+        if opened.fault is not None:
+            raise Distrusted(opened.fault)
+        return opened.descriptor
+
+    def judge(self, path: str, descriptor: int) -> os.stat_result:
+        """Return the status of an open file that nobody else can change.
+
+        Raises:
+            Distrusted: somebody could, or it is no regular file.
+            OSError: the kernel does not tell.
+        """
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            kind = next((name for test, name in _KINDS if test(status.st_mode)), "something else")
+            raise Distrusted(f"not a regular file: {path} is {kind}")
+        fault = judge(path, status, self.owners) or _acl_fault(path, descriptor)
+        if fault is not None:
+            raise Distrusted(fault)
+        return status
 
     def _open(self, path: str) -> _Directory:
         """Open and judge a directory, and first those above it.
@@ -145,7 +182,7 @@ class Trust:
                     raise Distrusted(_link_fault(path)) from error
                 raise
         try:
-            own = judge(path, os.fstat(descriptor), self._owners) or _acl_fault(path, descriptor)
+            own = judge(path, os.fstat(descriptor), self.owners) or _acl_fault(path, descriptor)
         except BaseException:
             os.close(descriptor)
             raise
@@ -155,17 +192,11 @@ class Trust:
 
     def _read(self, descriptor: int, path: str, maximum_bytes: int) -> bytes:
         for _ in range(ATTEMPTS):
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                kind = next((name for test, name in _KINDS if test(status.st_mode)), "something else")
-                raise Distrusted(f"not a regular file: {path} is {kind}")
-            fault = judge(path, status, self._owners) or _acl_fault(path, descriptor)
-            if fault is not None:
-                raise Distrusted(fault)
+            status = self.judge(path, descriptor)
             data = _read_all(descriptor, min(status.st_size, maximum_bytes) + 1)
             if len(data) > maximum_bytes:
                 raise Distrusted(f"larger than {maximum_bytes} bytes")
-            if _version(os.fstat(descriptor)) == _version(status) and len(data) == status.st_size:
+            if version_of(os.fstat(descriptor)) == version_of(status) and len(data) == status.st_size:
                 return data
         raise Distrusted("changed while it was read; write a new file and rename it over the old one")
 
@@ -227,7 +258,8 @@ def _read_all(descriptor: int, size: int) -> bytes:
     return bytes(data)
 
 
-def _version(status: os.stat_result) -> tuple[int, int, int]:
+def version_of(status: os.stat_result) -> tuple[int, int, int]:
+    """Return what tells one version of an open file from another."""
     # The time of the last change of the inode cannot be set back, unlike that of the content.
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 

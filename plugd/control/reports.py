@@ -4,11 +4,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from plugd.descendants import children_of
 from plugd.errors import PLUGIN_INVALID, CommandError
 from plugd.hosting.cost import GONE, Cost, cost_of
 from plugd.hosting.events import EventLog
 from plugd.hosting.supervisor import BACKOFF, FAILED, PAUSED, QUARANTINED, RUNNING, STARTING, Supervisor
-from plugd.hosting.tree import children_of
 from plugd.rpc.codec import Encoded, encode_array, encode_map
 from plugd.sampling.patterns import Patterns
 from plugd.sampling.rows import Rows
@@ -26,7 +26,7 @@ def list_row(supervisor: Supervisor) -> dict[str, Any]:
         "name": supervisor.name,
         "kind": spec.kind,
         "state": supervisor.state,
-        "version": description.version if description else None,
+        "version": (description.version or None) if description else None,
         "api": description.api if description else None,
         "description": description.text if description else None,
         "path": spec.path,
@@ -94,6 +94,7 @@ def _plugin_stats(supervisor: Supervisor, store: MetricStore) -> Work[dict[str, 
         "skipped": counters.skipped,
         "restarts": counters.restarts,
         "dropped": counters.dropped,
+        "malformed": counters.malformed,
         "late": counters.late,
         "late_max": counters.late_max,
         "duration_last": counters.duration_last,
@@ -153,7 +154,7 @@ def describe(supervisor: Supervisor, details: Any, values: Any) -> dict[str, Any
     description = supervisor.current.description if supervisor.current else None
     report["unconfined"] = list(description.unconfined) if description else []
     report["requires"] = list(description.requires) if description else []
-    report["metrics"] = [metric._asdict() for metric in description.metrics] if description else []
+    report["metrics"] = [metric._asdict() for metric in supervisor.current.metrics] if supervisor.current else []
     try:
         report["commands"] = details["commands"] if details else []
         settings = details["settings"] if details else []
@@ -180,6 +181,8 @@ def why(supervisor: Supervisor, events: EventLog) -> dict[str, Any]:
         "last_error_time": failure.time if failure else None,
         "traceback": failure.traceback if failure else None,
         "exit": failure.exit if failure else None,
+        "notice": supervisor.remarks.notice,
+        "malformed": supervisor.remarks.fault or None,
         "output": list(worker.last_output) if worker else list(failure.output) if failure else [],
         "next_retry": supervisor.next_retry,
         "events": [event.as_dict() for event in events.of(supervisor.name)[-20:]],
@@ -196,6 +199,8 @@ def summary(supervisor: Supervisor, now: float) -> str:
             text = f"{name} is running: {counters.collects} collections, {counters.failures} failures."
             if supervisor.failure:
                 text += f" Last failure: {supervisor.failure.message}"
+            if counters.malformed:
+                text += f" Malformed lines in its output: {counters.malformed}; {supervisor.remarks.fault}."
             if counters.dropped:
                 text += f" {counters.dropped} samples over a limit were dropped"
                 labels = ", ".join(f"label {label} of {metric}" for metric, label in supervisor.exploding.items())

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 from plugd.errors import PLUGIN_INVALID, CommandError
 
 LABEL_CHARACTERS = 1024
+HELP_CHARACTERS = 4096
+NOTE_CHARACTERS = 1024
+METRICS = 2000  # that a plugin may come to declare as it runs
 CLOCK_TOLERANCE = 1.0  # seconds
 
 
@@ -20,6 +23,21 @@ class MetricDeclaration(NamedTuple):
     unit: str  # UCUM
     labels: tuple[str, ...]
     help: str
+
+    @classmethod
+    def of(cls, row: Any) -> "MetricDeclaration":
+        """Return what a worker says of a metric.
+
+        Raises:
+            LookupError, TypeError, ValueError: it says something else.
+        """
+        return cls(
+            str(row["name"]),
+            "counter" if row["kind"] == "counter" else "gauge",
+            str(row["unit"]),
+            tuple(map(str, row["labels"])),
+            str(row["help"])[:HELP_CHARACTERS],
+        )
 
 
 class SeriesKey(NamedTuple):
@@ -42,6 +60,10 @@ class Collection(NamedTuple):
     duration: float  # seconds
     dropped: dict[str, int]  # samples over a limit, by metric
     exploding: Mapping[str, str] = MappingProxyType({})  # of these metrics: the label with the most values
+    malformed: int = 0  # lines of a program's output
+    first_fault: str = ""  # the first of those
+    notice: str | None = None  # a program's own words on how things are
+    idle: bool = False  # nothing has come since the last one, and what there was stays as it is
 
 
 class SeriesIndex:
@@ -54,9 +76,24 @@ class SeriesIndex:
 
     def __init__(self, metrics: Sequence[MetricDeclaration], maximum: int = 40_000) -> None:
         self._maximum = maximum
-        self._metrics = metrics
+        self._metrics = list(metrics)
         self._keys: dict[int, SeriesKey] = {}
         self._current: Sequence[SeriesKey] = ()
+
+    @property
+    def metrics(self) -> Sequence[MetricDeclaration]:
+        """What the plugin has declared so far."""
+        return self._metrics
+
+    def declare(self, rows: list[Any]) -> None:
+        """Take further metrics, of a plugin that learns of them as it runs.
+
+        Raises:
+            ValueError, TypeError, LookupError: they are malformed, or too many.
+        """
+        if len(self._metrics) + len(rows) > METRICS:
+            raise ValueError(f"more than {METRICS} metrics")
+        self._metrics += map(MetricDeclaration.of, rows)
 
     def define(self, rows: list[Any]) -> None:
         """Take definitions: ``[id, index of the metric, label values]`` each.
@@ -90,25 +127,32 @@ class SeriesIndex:
         """
         try:
             values = array("d", reply["values"])
+            idle = bool(reply.get("idle", False))
             if reply["ids"] is not None:
                 ids = array("I", reply["ids"])
                 self._current = tuple([self._keys[identifier] for identifier in ids])
-            if len(values) != len(self._current):
-                raise ValueError(f"{len(values)} values for {len(self._current)} series")
+            current = () if idle else self._current
+            if len(values) != len(current):
+                raise ValueError(f"{len(values)} values for {len(current)} series")
             if not all(map(math.isfinite, values)):
                 raise ValueError("a value is not a finite number")
             for identifier in reply["forget"]:
                 del self._keys[identifier]
             monotonic = _between(reply["monotonic"], asked[1], answered[1])
             wall = _between(reply["time"], asked[0] - CLOCK_TOLERANCE, answered[0] + CLOCK_TOLERANCE)
+            malformed, first_fault, notice = reply.get("told", (0, "", None))
             return Collection(
-                self._current,
+                current,
                 values,
                 asked[0] if wall is None else wall,
                 asked[1] if monotonic is None else monotonic,
                 answered[1] - asked[1],
                 {str(name): int(count) for name, count in reply["dropped"].items()},
                 {str(name): str(label) for name, label in reply.get("exploding", {}).items()},
+                int(malformed),
+                str(first_fault)[:NOTE_CHARACTERS],
+                None if notice is None else str(notice)[:NOTE_CHARACTERS],
+                idle=idle,
             )
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise CommandError(PLUGIN_INVALID, f"collect gave a malformed answer: {error!r:.200}") from error

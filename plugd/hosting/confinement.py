@@ -1,6 +1,7 @@
 """What a worker is told to confine itself to: the daemon's half of ``plugd.worker.confine``."""
 
 import os
+import pwd
 import zlib
 from collections.abc import Mapping
 from functools import cache
@@ -8,12 +9,13 @@ from typing import Any
 
 from plugd import leftovers
 from plugd.catalog.spec import PluginSpec
+from plugd.paths import SEARCH_PATH
 
 # The range that systemd takes its dynamic users from, and no distribution gives to anybody: systemd.exec(5).
 FIRST_UID, LAST_UID = 61184, 65519
 DYNAMIC_USERS = "/run/systemd/dynamic-uid"  # has an entry for each number that systemd has given away
 
-SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+TEMPORARY = "/tmp"  # noqa: S108 - as it is; who may do what in it, its own permissions say
 PASSED_ON = ("TZ", "CREDENTIALS_DIRECTORY")  # of the daemon's variables
 
 _CAP_KILL, _CAP_SETGID, _CAP_SETUID = 5, 6, 7  # linux/capability.h
@@ -46,9 +48,46 @@ def rules_of(spec: PluginSpec) -> dict[str, Any]:
         "memory": spec.limits.memory,
         "open_files": spec.limits.open_files,
         "processes": spec.limits.processes,
-        "sandbox": {"write": sandbox.write, "read": sandbox.read} if sandbox.enabled else None,
+        "sandbox": {"write": _writable(spec), "read": _readable(spec)} if sandbox.enabled else None,
         "notes": notes,
+        "modules": _modules(spec),
     }
+
+
+def identity_of(spec: PluginSpec) -> tuple[int, int] | None:
+    """Return the user and group that a plugin runs as; None: the daemon's own, or one that does not exist."""
+    if os.geteuid() != 0:
+        return None
+    if spec.user == "auto":
+        return None if why_no_own_users() is not None else (uid_of(spec.name),) * 2
+    try:
+        entry = pwd.getpwnam(spec.user) if isinstance(spec.user, str) else pwd.getpwuid(spec.user)
+    except KeyError:
+        return (spec.user, spec.user) if isinstance(spec.user, int) else None
+    return entry.pw_uid, entry.pw_gid
+
+
+def _modules(spec: PluginSpec) -> tuple[str, ...]:
+    """Return what a worker imports while it can: as some users, it can read neither plugd's nor Python's own files."""
+    if spec.command is None:
+        return ()
+    if spec.command.format == "plugd":
+        return ("plugd.worker.stdio",)
+    parser = f"plugd.formats.{spec.command.format}"
+    return ("plugd.worker.command", parser)
+
+
+def _writable(spec: PluginSpec) -> tuple[str, ...]:
+    """Return what a plugin may write to; programs that were written for others take /tmp for granted."""
+    if spec.command is None:
+        return spec.config.sandbox.write
+    state = () if spec.command.state is None else (spec.command.state,)
+    return (TEMPORARY, *state, *spec.config.sandbox.write)
+
+
+def _readable(spec: PluginSpec) -> tuple[str, ...] | None:
+    read = spec.config.sandbox.read
+    return read if read is None or spec.command is None else (*read, spec.command.program.path)
 
 
 def base_environment(own: Mapping[str, str]) -> dict[str, str]:

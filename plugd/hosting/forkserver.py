@@ -69,8 +69,13 @@ class ForkServer:
         if self._restart is not None:
             self._restart.cancel()
 
-    async def spawn(self, name: str, rules: dict[str, Any]) -> Spawned:
+    async def spawn(self, name: str, rules: dict[str, Any], image: int | None = None) -> Spawned:
         """Fork a worker for the plugin ``name``, which confines itself to ``rules`` before it does anything else.
+
+        Args:
+            name: what ps shows of it.
+            rules: see ``plugd.worker.confine``.
+            image: a descriptor that the worker gets a copy of: that of a sealed copy of a native plugin.
 
         Raises:
             ForkServerError: there are no processes, descriptors or memory for it; the message says which.
@@ -79,7 +84,7 @@ class ForkServer:
             if self._channel is None:
                 self._start()
             try:
-                return await self._spawn(name, rules)
+                return await self._spawn(name, rules, image)
             except ConnectionError as error:
                 reason = str(error)
             except TimeoutError:
@@ -95,7 +100,7 @@ class ForkServer:
         """Return the pid of the forkserver; None while a worker is being forked, and not known yet."""
         return None if self._waiting else (self.pid,)
 
-    async def _spawn(self, name: str, rules: dict[str, Any]) -> Spawned:
+    async def _spawn(self, name: str, rules: dict[str, Any], image: int | None) -> Spawned:
         opened: list[int] = []  # closed in any case but success
         theirs: list[int] = []  # closed in any case
         assert self._channel is not None
@@ -117,7 +122,7 @@ class ForkServer:
                 packet = msgpack.packb([sequence, name, rules])
                 if len(packet) > PACKET_BYTES:
                     raise ForkServerError(f"its environment and sandbox take {len(packet)} bytes of {PACKET_BYTES}")
-                socket.send_fds(self._channel, [packet], theirs)
+                socket.send_fds(self._channel, [packet], theirs if image is None else [*theirs, image])
                 with anyio.fail_after(SPAWN_TIMEOUT):
                     pid, pidfd = await future
             finally:

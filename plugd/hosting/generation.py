@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,7 @@ class Generation:
         try:
             params = {
                 "name": self.spec.name,
+                "kind": self.spec.kind,
                 "path": self.spec.path,
                 "source": self.spec.source,
                 "options": self.spec.config.options,
@@ -71,6 +72,9 @@ class Generation:
                 "budget": budget,
                 "samples": self.spec.limits.samples,
             }
+            if self.spec.command is not None:
+                params["command"] = self.spec.command.as_params()
+                params["kind"] = "stdio" if self.spec.command.format == "plugd" else "command"
             self.description = _description(await self.worker.call("load", params, LOAD_TIMEOUT))
             self._index = SeriesIndex(self.description.metrics, 2 * self.spec.limits.samples)
             await require(self.spec.name, self.description.requires)
@@ -82,6 +86,19 @@ class Generation:
     def _define(self, rows: list[Any]) -> None:
         self._index.define(rows)
 
+    def declare(self, rows: list[Any]) -> None:
+        """Take metrics that the plugin has learnt of as it runs.
+
+        Raises:
+            ValueError, TypeError, LookupError: they are malformed, or too many.
+        """
+        self._index.declare(rows)
+
+    @property
+    def metrics(self) -> Sequence[MetricDeclaration]:
+        """What the plugin has declared so far."""
+        return self._index.metrics
+
     async def collect(self, timeout: float, inputs: dict[str, Any] | None = None) -> Collection:
         """Collect once.
 
@@ -89,6 +106,8 @@ class Generation:
             CommandError: what the plugin raised, how it died, or ``plugin.timeout``.
         """
         params: dict[str, Any] = {} if inputs is None else {"inputs": inputs}
+        if self.spec.command is not None:
+            params["timeout"] = timeout  # Its worker ends the program in time, and lives on.
         asked = time.time(), time.monotonic()
         reply = await self.worker.call("collect", params, timeout)
         return self._index.collection(reply, asked, (time.time(), time.monotonic()))
@@ -150,16 +169,7 @@ def _description(reply: Any) -> Description:
             interval=_duration(reply["interval"]),
             timeout=None if reply["timeout"] is None else _duration(reply["timeout"]),
             requires=tuple(map(str, reply["requires"])),
-            metrics=tuple(
-                MetricDeclaration(
-                    str(metric["name"]),
-                    "counter" if metric["kind"] == "counter" else "gauge",
-                    str(metric["unit"]),
-                    tuple(map(str, metric["labels"])),
-                    str(metric["help"])[:TEXT_CHARACTERS],
-                )
-                for metric in reply["metrics"]
-            ),
+            metrics=tuple(map(MetricDeclaration.of, reply["metrics"])),
             reconfigurable=bool(reply["reconfigurable"]),
             unconfined=tuple(map(str, reply.get("unconfined", ()))),
         )

@@ -15,6 +15,7 @@ from plugd.hosting.confinement import rules_of
 from plugd.hosting.environment import DAEMON, Environment
 from plugd.hosting.forkserver import ForkServerError
 from plugd.hosting.generation import Generation
+from plugd.hosting.state_dirs import make_state
 from plugd.hosting.watch import UsageJudge, UsageLimits
 from plugd.hosting.worker import Worker
 
@@ -79,8 +80,11 @@ class Launcher:
 
     async def _spawn(self, generation: Generation, on_exit: OnExit, on_define: Callable[[list[Any]], None]) -> Worker:
         spec = generation.spec
+        if spec.command is not None and spec.command.state is not None:
+            await anyio.to_thread.run_sync(make_state, spec)
         try:
-            spawned = await self._environment.forkserver.spawn(spec.name, rules_of(spec))
+            image = spec.image.descriptor if spec.image is not None else None
+            spawned = await self._environment.forkserver.spawn(spec.name, rules_of(spec), image)
         except ForkServerError as error:
             raise CommandError(PLUGIN_CRASHED, f"cannot fork a worker: {error}") from error
         bound = log.bind(plugin=spec.name, generation=generation.number, pid=spawned.pid)
@@ -92,5 +96,6 @@ class Launcher:
             on_line=lambda stream, line: bound.info("plugin_output", stream=stream, line=line),
             on_suppressed=lambda lines: bound.warning("plugin_output_suppressed", lines=lines),
             on_define=on_define,
+            on_declare=generation.declare,
             on_exit=functools.partial(on_exit, generation),
         )

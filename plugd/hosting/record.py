@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from plugd.hosting.collection import Collection
 from plugd.hosting.environment import Tick
 
 DURATIONS_KEPT = 256  # collections, for the percentiles
@@ -25,6 +26,7 @@ class Counters:
     late_max: float = 0.0
     restarts: int = 0
     dropped: int = 0  # samples over a limit
+    malformed: int = 0  # lines of a program's output
     duration_last: float | None = None
     durations: deque[float] = field(default_factory=lambda: deque(maxlen=DURATIONS_KEPT))
     ended_cpu_seconds: float = 0.0  # of workers that are gone
@@ -61,6 +63,26 @@ class Streak:
         """Return how many there were; there are none now."""
         length, self.length = self.length, 0
         return length
+
+
+@dataclass(slots=True)
+class Remarks:
+    """What a program's output had beside samples."""
+
+    notice: str | None = None  # its own words on how things are
+    fault: str = ""  # the first malformed line of the last output that had any
+    told: float | None = None  # when that was last logged, in seconds of the clock that is passed in
+
+    def take(self, collection: Collection, now: float) -> bool:
+        """Take those of a collection; return whether to log the malformed lines: the first, and then one a minute."""
+        self.notice = collection.notice or self.notice
+        if not collection.malformed:
+            return False
+        self.fault = collection.first_fault
+        if self.told is not None and now - self.told < TELL_AGAIN:
+            return False
+        self.told = now
+        return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from plugd.hosting.events import Actor
 from plugd.hosting.generation import Generation
 from plugd.hosting.launcher import Launcher
 from plugd.hosting.probation import Probation, Retired
-from plugd.hosting.record import Counters, Failure, Streak
+from plugd.hosting.record import Counters, Failure, Remarks, Streak
 from plugd.hosting.timing import Timing, timing_of
 from plugd.hosting.worker import Worker
 
@@ -48,6 +48,7 @@ class Supervisor:
         self.current: Generation | None = None
         self.counters = Counters()
         self.failure: Failure | None = None
+        self.remarks = Remarks()
         self.exploding: Mapping[str, str] = {}  # metrics with too many series, and the label that makes them
         self.settings: dict[str, Any] = {}  # as set by clients, for every generation to come
         self._environment = environment
@@ -351,7 +352,11 @@ class Supervisor:
                 self._log.warning("samples_dropped", metrics=collection.dropped, exploding_labels=labels)
             self.counters.dropped += sum(collection.dropped.values())
             self.exploding = collection.exploding
-        await self._environment.sink.record(self.name, collection)
+        self.counters.malformed += collection.malformed
+        if self.remarks.take(collection, self._loop.time()):
+            self._log.warning("output_malformed", lines=collection.malformed, first=collection.first_fault)
+        if not collection.idle:
+            await self._environment.sink.record(self.name, collection)
 
     def _incomplete(self, generation: Generation, error: CommandError) -> None:
         """Count a collection that failed. What becomes of a dead worker is decided when it has been reaped."""

@@ -24,6 +24,7 @@ KILL_TIMEOUT = 5.0  # seconds; one that hangs in the kernel longer than this is 
 CLOSING_GRACE = 0.1  # seconds
 REAP_PERIOD = 0.005  # seconds
 MESSAGE_CHARACTERS = 4096  # of an error
+ENDING_CHARACTERS = 500
 
 
 class ExitStatus:
@@ -56,6 +57,7 @@ class Worker:
         on_line: is called with the stream's name and a line that the plugin printed.
         on_suppressed: is called with the number of lines that were too many.
         on_define: is called with definitions of new series.
+        on_declare: is called with declarations of new metrics.
         on_exit: is called once, when the process has ended and been reaped.
     """
 
@@ -69,6 +71,7 @@ class Worker:
         on_line: Callable[[str, str], None],
         on_suppressed: Callable[[int], None],
         on_define: Callable[[list[Any]], None],
+        on_declare: Callable[[list[Any]], None],
         on_exit: Callable[["Worker"], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -77,7 +80,10 @@ class Worker:
         self._pidfd = spawned.pidfd
         self._busy_total = 0.0
         self._busy_since = 0.0
-        self._on_define = on_define
+        self._on_notification = {
+            "define": lambda params: on_define(params["series"]),
+            "declare": lambda params: on_declare(params["metrics"]),
+        }
         self._on_exit = on_exit
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._abandoned: set[int] = set()  # calls whose caller has gone; their answers are still to come
@@ -195,11 +201,13 @@ class Worker:
                 future.set_result(message.result)
             else:
                 future.set_exception(_command_error(message.error))
-        elif isinstance(message, Notification) and message.method == "define" and self._calls:
+        elif isinstance(message, Notification) and message.method in self._on_notification and self._calls:
             try:
-                self._on_define(message.params[0]["series"])
-            except (LookupError, TypeError, ValueError, OverflowError) as error:
+                self._on_notification[message.method](message.params[0])
+            except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
                 self.kill(f"sent a malformed definition: {error}")
+        elif isinstance(message, Notification) and message.method == "ended":
+            self.kill(_ending(message))  # What it is there for has ended.
         else:
             self.kill("sent a message out of turn")
 
@@ -234,12 +242,26 @@ class Worker:
         self._watch.workers.discard(self)
         self._watch.sweep()
         self._exited.set()
-        self._on_exit(self)
+        # They lead back to whoever has this worker: a circle would keep the plugin's code until rubbish is collected.
+        on_exit, self._on_exit = self._on_exit, _ignore
+        self._on_notification = {}
+        on_exit(self)
 
     def _gone(self) -> CommandError:
         data = {"exit": str(self.exit) if self.exit else None, "output": list(self.last_output)}
         reason = self.kill_reason or (str(self.exit) if self.exit else "it has ended")
         return CommandError(PLUGIN_CRASHED, f"the worker is gone: {reason}", data)
+
+
+def _ending(message: Notification) -> str:
+    """Return how a program has ended, as its worker says."""
+    params = message.params[0] if message.params else None
+    reason = params.get("reason") if isinstance(params, dict) else None
+    return str(reason)[:ENDING_CHARACTERS] if reason else "the program ended"
+
+
+def _ignore(_worker: Worker) -> None:
+    """Nothing comes of a worker that has ended."""
 
 
 def _command_error(error: Any) -> CommandError:

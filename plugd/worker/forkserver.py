@@ -2,8 +2,8 @@
 
 Started by exec, so that it shares nothing with the daemon; what workers need is imported here once, and
 shared with them by copy-on-write. It reads requests from a SOCK_SEQPACKET socket, one packet each:
-``[sequence, name, rules]`` with three descriptors, the worker's RPC socket, stdout and stderr. The answer is
-``[sequence, pid, error]`` with a pidfd of the worker.
+``[sequence, name, rules]`` with three descriptors, the worker's RPC socket, stdout and stderr, and for a native
+plugin a fourth, the sealed copy of its file. The answer is ``[sequence, pid, error]`` with a pidfd of the worker.
 
 It forks twice. The intermediate process answers and ends, and the worker becomes a child of the daemon,
 which is a child subreaper: the daemon learns the exit status at first hand, and the forkserver's own death
@@ -28,7 +28,7 @@ from plugd.worker.searchpath import clean_search_path
 from plugd.worker.warmup import warm_up
 
 PACKET_BYTES = 64 * 1024
-DESCRIPTORS = 3
+DESCRIPTORS = 4
 
 
 class SpawnRequest(NamedTuple):

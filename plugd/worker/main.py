@@ -18,10 +18,13 @@ from plugd.worker.failure import INVALID, Failure, describe_exception
 from plugd.worker.python import PythonHost
 
 RECEIVE_BYTES = 64 * 1024
+OWN_DESCRIPTORS = 3  # of every worker: its RPC socket, stdout, stderr
+
+Notify = Callable[[str, dict[str, Any]], None]
 
 
 class Host(Protocol):
-    """What runs a plugin of one kind: Python, and in time native objects and commands."""
+    """What runs a plugin of one kind: see :func:`host_of`."""
 
     def load(self, params: dict[str, Any]) -> Any:
         """Load and validate the plugin; return what it declares."""
@@ -85,8 +88,11 @@ def run(
     """
     process.default_signals()
     rpc = process.detach(*descriptors)
+    image = rpc + 1 if len(descriptors) > OWN_DESCRIPTORS else None
     process.set_process_name(f"plugd:{name}")
     unconfined, refusal = [], None
+    for module in rules.get("modules", ()):
+        __import__(module)
     try:
         unconfined = confine(rules)
     except ConfinementError as error:
@@ -95,31 +101,70 @@ def run(
     process.die_with(daemon_pid, intermediate_pid)  # Last: a change of user makes the kernel forget it.
     with socket.socket(fileno=rpc) as channel:
         channel.setblocking(True)
+
+        def notify(method: str, params: dict[str, Any]) -> None:
+            channel.sendall(encode_notification(method, params))
+
         try:
-            serve(
-                channel,
-                PythonHost(lambda method, params: channel.sendall(encode_notification(method, params))),
-                unconfined,
-                refusal,
-            )
+            serve(channel, PythonHost(notify), unconfined, refusal, lambda kind: host_of(kind, notify, image))
         except (BrokenPipeError, ConnectionResetError):
             pass  # The daemon closed the channel: it is done with this worker.
 
 
-def serve(channel: socket.socket, host: Host, unconfined: Sequence[str] = (), refusal: Failure | None = None) -> None:
+def host_of(kind: str, notify: Notify, image: int | None) -> Host:
+    """Return what runs a plugin of a kind that is not Python's.
+
+    Its module is imported here: the worker of a Python plugin has none of it.
+
+    Args:
+        kind: of the plugin.
+        notify: sends a notification to the daemon.
+        image: the descriptor that came with the worker, or None.
+
+    Raises:
+        Failure: ``plugin.invalid``: nothing here runs such plugins.
+    """
+    if kind == "native" and image is not None:
+        from plugd.worker.native import NativeHost
+
+        return NativeHost(notify, image)
+    if kind == "command":
+        from plugd.worker.command import CommandHost
+
+        return CommandHost(notify)
+    if kind == "stdio":
+        from plugd.worker.stdio import StdioHost
+
+        return StdioHost(notify)
+    raise Failure(INVALID, f"this worker cannot run plugins of kind {kind!r}")
+
+
+def serve(
+    channel: socket.socket,
+    host: Host,
+    unconfined: Sequence[str] = (),
+    refusal: Failure | None = None,
+    other_host: Callable[[str], Host] | None = None,
+) -> None:
     """Answer requests until the channel is closed, or ``stop`` has been answered.
 
     Args:
         channel: to the daemon, blocking.
-        host: runs the plugin.
+        host: runs the plugin, if it is one in Python.
         unconfined: what this worker is not kept from; added to the answer to ``load``.
         refusal: the answer to ``load`` if nothing may run here.
+        other_host: makes the host of a plugin of another kind.
     """
     handlers: dict[str, Callable[[dict[str, Any]], Any]] = {method: getattr(host, method) for method in METHODS}
 
     def load(params: dict[str, Any]) -> dict[str, Any]:
+        nonlocal host
         if refusal is not None:
             raise refusal
+        kind = params.get("kind", "python")
+        if kind != "python" and other_host is not None:
+            host = other_host(kind)
+            handlers.update({method: getattr(host, method) for method in METHODS if method != "load"})
         return {**host.load(params), "unconfined": list(unconfined)}
 
     handlers["load"] = load

@@ -27,18 +27,19 @@ def die_with(daemon_pid: int, intermediate_pid: int) -> None:
         os._exit(1)  # The daemon died before the kernel knew whom to watch.
 
 
-def detach(rpc: int, stdout: int, stderr: int) -> int:
+def detach(rpc: int, stdout: int, stderr: int, *further: int) -> int:
     """Make the descriptors of a worker: nothing to read, its output to the daemon, one RPC socket; no others.
 
-    Returns: the RPC socket's descriptor: 3, out of the way of a plugin that writes to its standard streams.
+    Returns: the RPC socket's descriptor: 3, out of the way of a plugin that writes to its standard streams. Further
+    ones come behind it.
     """
     os.setsid()
     null = os.open(os.devnull, os.O_RDONLY)
-    # Moved out of the way first: any of them may be one of the four numbers that are filled.
-    high = [_above(descriptor) for descriptor in (null, stdout, stderr, rpc)]
+    # Moved out of the way first: any of them may be one of the numbers that are filled.
+    high = [_above(descriptor) for descriptor in (null, stdout, stderr, rpc, *further)]
     for number, descriptor in enumerate(high):
         os.dup2(descriptor, number, inheritable=number < 3)
-    os.closerange(4, _descriptor_limit())
+    os.closerange(len(high), _descriptor_limit())
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - lives as long as the process
     # A line at a time, so that what a plugin printed before it died is not lost.
     sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115

@@ -54,6 +54,12 @@ class SeriesTable:
         self._collections = 0
         self._last_ids: array[int] = array("I")
 
+    def declare(self, metric: Metric) -> None:
+        """Take a further metric, which the daemon knows before its first series."""
+        self._index[metric] = len(self._index)
+        self._ids[metric] = {}
+        self._series[metric] = 0
+
     def take(self, samples: Iterable[Sample]) -> Collected:
         """Check the samples of one collection and return them as numbers.
 

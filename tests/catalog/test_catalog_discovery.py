@@ -128,15 +128,15 @@ def test_a_configured_plugin_without_a_file_is_a_fault(directory: Path, name: st
     """It is listed with the reason, and where it was looked for; a disabled one is not missed."""
     other = directory / "other"
     found = find(directory, other, **{name: PluginConfig()})
-    assert faults(found) == {name: f"no file nothing.py in {directory}, {other}"}
+    assert faults(found) == {name: f"no file nothing.py or nothing.so in {directory}, {other}"}
     assert find(directory, **{name: PluginConfig(enabled=False)}).specs == {}
-    assert discover([], {name: PluginConfig()}).specs[name].fault == "no file nothing.py in no directory"
+    assert discover([], {name: PluginConfig()}).specs[name].fault == "no file nothing.py or nothing.so in no directory"
 
 
 def test_the_directories_may_be_named_by_anything_that_can_be_gone_through_once(directory: Path) -> None:
     """A generator of them is as good as a list, also for what is said of a missing file."""
     found = discover((str(each) for each in [directory]), {"cpu": PluginConfig()})
-    assert faults(found) == {"cpu": f"no file cpu.py in {directory}"}
+    assert faults(found) == {"cpu": f"no file cpu.py or cpu.so in {directory}"}
 
 
 def test_a_directory_that_is_not_there_is_empty(directory: Path) -> None:

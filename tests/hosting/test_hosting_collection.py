@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plugd.errors import CommandError
+from plugd.hosting.collection import METRICS as METRICS_AT_MOST
 from plugd.hosting.collection import Collection, MetricDeclaration, SeriesIndex, SeriesKey
 
 LEVEL = MetricDeclaration("test.level", "gauge", "By", ("place",), "")
@@ -286,3 +287,47 @@ def test_any_definitions_are_taken_or_refused(rows: Any) -> None:
     except (ValueError, TypeError, LookupError):
         pass
     take(of, reply_of([1.0], struct.pack("I", 2)))
+
+
+def test_metrics_may_be_declared_later() -> None:
+    """Of a plugin that learns of its metrics as it runs: their numbers go on behind those declared before."""
+    of = index()
+    of.declare([{"name": "test.late", "kind": "counter", "unit": "s", "labels": ["a"], "help": "Late."}])
+    of.define([[3, 2, ["x"]]])
+    assert take(of, reply_of([1.0], [3])).keys == (
+        SeriesKey(MetricDeclaration("test.late", "counter", "s", ("a",), "Late."), ("x",)),
+    )
+    assert [metric.name for metric in of.metrics] == ["test.level", "test.total", "test.late"]
+
+
+@pytest.mark.parametrize("rows", [[{"name": "a"}], [5], [None], 7])
+def test_a_malformed_declaration_is_refused(rows: Any) -> None:
+    """It is an error that the worker is ended for."""
+    with pytest.raises((LookupError, TypeError, ValueError)):
+        index().declare(rows)
+
+
+def test_the_metrics_of_one_plugin_are_bounded() -> None:
+    """However many a worker declares."""
+    row = {"name": "test.late", "kind": "gauge", "unit": "1", "labels": [], "help": ""}
+    of = index()
+    of.declare([row] * (METRICS_AT_MOST - 2))
+    with pytest.raises(ValueError, match="more than 2000 metrics"):
+        of.declare([row])
+
+
+def test_a_collection_without_anything_new_leaves_the_series_as_they_are() -> None:
+    """It is idle and empty, and the next one has the series of the one before."""
+    of = index()
+    first = take(of, reply_of([1.0, 2.0], [0, 1]))
+    idle = take(of, reply_of(idle=True))
+    assert (idle.idle, len(idle.values)) == (True, 0)
+    assert take(of, reply_of([3.0, 4.0])).keys is first.keys
+
+
+def test_what_is_told_beside_samples_is_bounded() -> None:
+    """Malformed lines are counted, the first of them and the program's own words are cut."""
+    collection = take(index(), reply_of([1.0], [2], told=[3, "x" * 5000, "y" * 5000]))
+    assert collection.malformed == 3
+    assert (len(collection.first_fault), len(collection.notice or "")) == (1024, 1024)
+    assert "malformed answer" in refusal(index(), reply_of([1.0], [2], told=5))

@@ -64,6 +64,9 @@ def test_colour_is_for_terminals_that_want_it(
         ("get cpu", "get", {"name": "cpu"}, {"period": 5}, "period  5\n"),
         ("get cpu period", "get", {"name": "cpu", "setting": "period"}, 5, "5\n"),
         ("set cpu period -5", "set", {"name": "cpu", "setting": "period", "value": "-5"}, -5, "-5\n"),
+        ("set cpu period=-5", "set", {"name": "cpu", "setting": "period", "value": "-5"}, -5, "-5\n"),
+        ("set cpu I=a=b", "set", {"name": "cpu", "setting": "I", "value": "a=b"}, "a=b", "a=b\n"),
+        ("set cpu word=", "set", {"name": "cpu", "setting": "word", "value": ""}, "", "\n"),
         ("load x", "load", {"names": ["x"]}, {"loaded": ["x"], "failed": []}, "loaded  x\n"),
         (
             "unload x --cascade",
@@ -106,6 +109,14 @@ def test_a_verb_is_a_request_and_its_answer_is_shown(
         outcome = run(*line.split())
     assert daemon.requests == [(method, params)]
     assert (outcome.status, outcome.out, outcome.err) == (0, shown, "")
+
+
+def test_a_setting_without_a_value_is_a_usage_error(run: Run, socket_path: Path) -> None:
+    """Nothing is asked for; with ``set NAME SETTING=VALUE`` the value is part of the word."""
+    with answering(socket_path, {"set": 1}) as daemon:
+        outcome = run("set", "cpu", "period")
+    assert daemon.requests == []
+    assert (outcome.status, outcome.err.splitlines()[0]) == (2, "plugctl: set: VALUE is missing")
 
 
 def test_alone_it_tells_how_the_daemon_is(run: Run, socket_path: Path) -> None:
