@@ -103,11 +103,11 @@ def test_every_key_of_the_configuration_is_documented() -> None:
         found = set()
         for field in msgspec.structs.fields(kind):
             if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
-                found |= keys(field.type, f"{prefix}{field.name}.")
+                found |= keys(field.type, f"{prefix}{field.encode_name}.")
             elif PluginConfig in get_args(field.type):
                 found |= keys(PluginConfig, f"{prefix}{field.name}.NAME.")
             else:
-                found.add(prefix + field.name)
+                found.add(prefix + field.encode_name)
         return found
 
     documented = [cells[0].strip("`") for cells in rows(section("docs/configuration.md", "Keys"))]
