@@ -4,10 +4,12 @@ It is loaded, opened and collected from once, in a process that is confined as a
 outcome goes to stdout as JSON, ``{name, ok, faults, samples, duration}``; what the plugin prints goes to stderr.
 """
 
+import contextlib
 import os
 import re
 import signal
 import socket
+import stat
 import sys
 import time
 from collections.abc import Mapping
@@ -15,7 +17,8 @@ from typing import Any
 
 import msgspec
 
-from plugd.prctl import PR_SET_PDEATHSIG, prctl
+from plugd.descendants import descendants_of
+from plugd.prctl import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
 from plugd.rpc.codec import WORKER_LIMITS, Decoder, FrameError, MessageError, encode_request
 from plugd.rpc.message import Notification, Response
 from plugd.sealed import SealedCopy
@@ -31,6 +34,7 @@ OPEN_FILES = 256
 PROCESSES = 64
 STRANGER = 65519  # the last of the users that plugd gives to plugins where it is root
 RECEIVE_BYTES = 64 * 1024
+REAP_PERIOD = 0.005  # seconds
 USABLE_BYTES = 64 * 1024 * 1024  # of a file, as in a plugin directory
 
 Fault = dict[str, Any]
@@ -51,6 +55,7 @@ class Refused(Exception):  # noqa: N818 - it says what became of the plugin
 def main() -> int:
     """Check the file that the command line names; return 0 if it is a plugin, else 1."""
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(PR_SET_CHILD_SUBREAPER, 1)  # Nothing that the plugin starts gets away.
     clean_search_path()
     report = check(sys.argv[1])
     os.write(1, msgspec.json.encode(report) + b"\n")
@@ -75,7 +80,10 @@ def _try(name: str, path: str, suffix: str) -> tuple[int, float]:
     if not PLUGIN_NAME.match(name):
         raise Refused([_fault(path, "not a plugin's name: a lowercase letter, then letters, digits and _ . -")])
     try:
-        with open(path, "rb") as file:
+        # Without O_NONBLOCK a FIFO would wait for somebody to write.
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise Refused([_fault(path, "not a regular file")])
             data = file.read(USABLE_BYTES + 1)
         if len(data) > USABLE_BYTES:
             raise Refused([_fault(path, f"larger than {USABLE_BYTES} bytes")])
@@ -128,6 +136,14 @@ class _Trial:
     def __exit__(self, *_: object) -> None:
         self._channel.close()
         self._kill()
+        while left := descendants_of(os.getpid()):
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG) != (0, 0):
+                    pass
+            time.sleep(REAP_PERIOD)
 
     def ask(self, method: str, params: dict[str, Any], timeout: float = STEP_TIMEOUT) -> Any:
         """Return the answer to a request.
