@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from plugctl.progress import ProgressLine
 from plugctl.render.values import value
 from plugctl.session import session
+
+USUAL_DEADLINE = 30.0  # seconds that a command has if nobody says otherwise
+PATIENCE = 5.0  # seconds beyond the deadline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,39 +19,30 @@ if TYPE_CHECKING:
 
 
 def run(call: Call, output: Output) -> int:
-    """Call the command and show what it returns.
+    """Call the command and show what it returns; on a terminal, how far it is meanwhile.
 
     Raises:
         CallError: the request failed.
+        KeyboardInterrupt: somebody did not want to wait; the command has been cancelled.
     """
     params = {"name": call.params["name"], "command": call.params["command"]}
+    deadline = call.params.get("deadline")
+    if deadline is not None:
+        params["timeout"] = deadline
     args, kwargs = split(call.params.get("arguments", ()))
     if args:
         params["args"] = args
     if kwargs:
         params["kwargs"] = kwargs
     with session(call) as client:
-        result: Any = client.request("call", params)
-    output.result(result, value)
-    return 0
-
-
-def set_value(call: Call, output: Output) -> int:
-    """Change a setting and show its new value: ``SETTING VALUE``, or ``SETTING=VALUE``.
-
-    Raises:
-        CallError: there is no value, or the request failed.
-    """
-    params = dict(call.params)
-    if "value" not in params:
-        setting, equals, text = params["setting"].partition("=")
-        if not equals:
-            from plugctl.arguments import UsageError
-
-            raise UsageError("set: VALUE is missing", call.verb)
-        params |= {"setting": setting, "value": text}
-    with session(call) as client:
-        result: Any = client.request("set", params)
+        if "timeout" not in call.options:  # The daemon is to say that it takes too long, and not this process.
+            client.timeout = (deadline or USUAL_DEADLINE) + PATIENCE
+        with ProgressLine(f"{params['name']} {params['command']}", wanted=not output.json) as line:
+            try:
+                result: Any = client.request("call", params, line.show)
+            except KeyboardInterrupt:
+                client.cancel()
+                raise
     output.result(result, value)
     return 0
 

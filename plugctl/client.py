@@ -27,6 +27,7 @@ RESPONSE = 1
 NOTIFICATION = 2
 FRAME_BYTES = 256 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
+CANCEL_WAIT = 1.0  # seconds
 
 
 def connect(paths: Sequence[str], timeout: float, is_trusted: Callable[[int], bool]) -> Client:
@@ -119,6 +120,19 @@ class Client:
                 return frame[3]
             if frame[0] == NOTIFICATION and on_notification is not None:
                 on_notification(*_notification(frame))
+
+    def cancel(self) -> None:
+        """Cancel the request that is under way, and wait a moment for its answer; there may be nobody to give it."""
+        deadline = monotonic() + CANCEL_WAIT
+        request = self._last_id
+        self._last_id += 1
+        params = [{"request": request}]
+        try:
+            self._send(msgpack.packb([REQUEST, self._last_id, "cancel", params]), deadline, "cancel")
+            while self._receive(deadline, "cancel")[:2] != [RESPONSE, request]:
+                pass
+        except CallError:
+            pass  # It ends with the connection.
 
     def next_notification(self) -> tuple[str, dict[str, Any]]:
         """Wait, without an end, for a notification; return its method and its parameters.

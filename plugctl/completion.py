@@ -36,6 +36,7 @@ _plugctl() {{
     esac
     case $verb in
         {named}) words+=" $({names})" ;;
+        {files}) COMPREPLY=($(compgen -f -- "$current") $(compgen -W "$words {global_flags}" -- "$current")); return ;;
     esac
     COMPREPLY=($(compgen -W "$words {global_flags}" -- "$current"))
 }}
@@ -69,6 +70,7 @@ def bash() -> str:
         cases="\n".join(cases),
         named="|".join([verb.name for verb in VERBS.values() if _takes_name(verb)]),
         names=_NAMES,
+        files="|".join([verb.name for verb in VERBS.values() if _takes_file(verb)]),
         global_flags=" ".join(_flags(GLOBALS)),
         global_values="|".join([flag for option in GLOBALS if option.metavar for flag in option.flags]),
     )
@@ -87,6 +89,8 @@ def fish() -> str:
         lines.append(f"complete -c plugctl -n __fish_use_subcommand -a {verb.name} -d {_quoted(verb.help)}")
         condition = f" -n '__fish_seen_subcommand_from {verb.name}'"
         lines += [_fish_option(option, condition) for option in verb.options]
+        if _takes_file(verb):
+            lines.append(f"complete -c plugctl{condition} -F")
         choices = [f"({_NAMES})"] if _takes_name(verb) else _choices(verb)
         if choices:
             lines.append(f"complete -c plugctl{condition} -a {_quoted(' '.join(choices))}")
@@ -107,6 +111,11 @@ def _takes_name(verb: Verb) -> bool:
         and verb.positionals[0].parameter in ("name", "names", "patterns")
         and verb.name != "load"  # what is loaded already cannot be loaded
     )
+
+
+def _takes_file(verb: Verb) -> bool:
+    """Whether a verb's first argument is a file."""
+    return bool(verb.positionals) and verb.positionals[0].parameter == "file"
 
 
 def _choices(verb: Verb) -> list[str]:

@@ -162,7 +162,8 @@ VERBS = {
             "show a plugin's settings, or one of them",
             _NAME,
             Positional("setting", "SETTING", OPTIONAL, "a setting's name (default: all)"),
-            render="values:value",
+            Option("--origin", "origin", "tell also where each value is from"),
+            run="settings:show",
         ),
         Verb(
             "set",
@@ -170,7 +171,9 @@ VERBS = {
             _NAME,
             Positional("setting", "SETTING", ONE, "a setting's name; SETTING=VALUE is both"),
             Positional("value", "VALUE", OPTIONAL, "its new value"),
-            run="calls:set_value",
+            Option("--persist", "persist", "keep it when plugd starts anew"),
+            Option("--unset", "unset", "forget what it was set to: back to the configuration, or the default"),
+            run="settings:change",
         ),
         Verb(
             "call",
@@ -178,8 +181,24 @@ VERBS = {
             _NAME,
             Positional("command", "COMMAND", ONE, "a command's name"),
             Positional("arguments", "ARG", ANY, "arguments; KEY=VALUE is one by name"),
+            Option(
+                "--deadline", "deadline", "how long it may take (default: 30s, at most 1h)", "DURATION", parse_duration
+            ),
             run="calls:run",
-            detail="Write -- before arguments that start with a dash.",
+            detail="Write -- before arguments that start with a dash. Ctrl-C cancels the command.",
+        ),
+        Verb(
+            "lock",
+            "print which plugins are loaded, with the sha256 of each: for plugd --lock, and for verify",
+            run="lock:write",
+            detail="The same plugins give the same text. One that cannot be locked is told, and is status 1.",
+        ),
+        Verb(
+            "verify",
+            "tell whether the plugins that are loaded are those of a lock",
+            Positional("file", "FILE", ONE, "what plugctl lock, or plugctl list --json, has printed"),
+            run="lock:verify",
+            detail="Where they differ, there is a line for each difference, and the status is 1.",
         ),
         Verb("ping", "ask whether the daemon answers", render="values:value"),
         Verb("version", "show the versions of plugctl and of the daemon", run="local:version"),

@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--lock",
         metavar="FILE",
-        help="run only the plugins in this output of `plugctl list --json`, with the same sha256",
+        help="run only the plugins in this output of `plugctl lock`, with the same sha256",
     )
     parser.add_argument("--socket", metavar="PATH", help="control socket")
     parser.add_argument("--state-dir", metavar="DIR", help="directory of what outlives the daemon")

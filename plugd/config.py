@@ -385,7 +385,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     plugin_dirs: tuple[Path, ...] | None = None
     """Directories searched for plugins; of two plugins with one name the first is taken."""
     lock: Path | None = None
-    """File with the sha256 of every plugin that may run, as ``plugctl list --json`` prints it; None: no such list."""
+    """File with the sha256 of every plugin that may run, as ``plugctl lock`` prints it; None: no such list."""
     socket: SocketPath | None = None
     state_dir: Path | None = None
     control: ControlConfig = ControlConfig()

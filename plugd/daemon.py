@@ -29,6 +29,7 @@ from plugd.hosting.environment import Environment
 from plugd.hosting.events import EventLog
 from plugd.hosting.forkserver import ForkServer
 from plugd.hosting.registry import Registry
+from plugd.hosting.saved import SavedSettings
 from plugd.hosting.startlog import StartLog
 from plugd.hosting.watch import Watch
 from plugd.log import LogRing, configure
@@ -97,6 +98,7 @@ class Daemon:
                 default_interval=self._settings.config.defaults.interval,
                 default_timeout=self._settings.config.defaults.timeout,
                 own=counts.samples,
+                saved=SavedSettings(self._settings.state_dir),
             )
             registry = Registry(environment, self._discover)
             self._context = Context(
@@ -113,6 +115,7 @@ class Daemon:
                 started_monotonic=time.monotonic(),
                 boot_id=uuid.uuid4().hex,
                 counts=counts,
+                notes=environment.saved.notes,
             )
             log.info("plugd_started", version=__version__, pid=os.getpid(), socket=self._settings.socket)
             for suspect in startlog.suspects:

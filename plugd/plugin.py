@@ -1,4 +1,4 @@
-"""All that a plugin's author sees: Plugin, Gauge, Counter, Sample, command and setting.
+"""All that a plugin's author sees: Plugin, Gauge, Counter, Sample, command, Progress and setting.
 
 A plugin is one file. ``disk_io.py`` holds the class ``DiskIo``; the file's name is the plugin's, the first
 line of its docstring the description::
@@ -17,14 +17,14 @@ line of its docstring the description::
 
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar, overload
 
 from plugd.metric import Counter, Gauge, Metric, MetricError, Sample
 
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["Counter", "Gauge", "Metric", "MetricError", "Plugin", "Sample", "command", "setting"]
+__all__ = ["Counter", "Gauge", "Metric", "MetricError", "Plugin", "Progress", "Sample", "command", "setting"]
 
 API_VERSION = 1
 
@@ -104,9 +104,38 @@ def command(function: F) -> F:
 
     Arguments are converted to the method's annotations and the first line of its docstring is its help.
     It must return a msgpack-able value. May be ``async``.
+
+    One that takes long is a generator: it yields how far it is, and what it returns is the result::
+
+        @command
+        def rescan(self) -> int:
+            files = list(self.files())
+            for number, file in enumerate(files):
+                yield Progress(number, len(files), file.name)
+                self.scan(file)
+            return len(files)
+
+    It yields a :class:`Progress`; or a float, its share from 0 to 1; or a whole number, a count; or text, what it is
+    at; or nothing. At each ``yield`` collections and other requests have their turn, and a call that was cancelled,
+    or whose time is over, ends: ``GeneratorExit`` is raised there, as by ``close()``. One that is ``async`` as well
+    may yield likewise, and returns nothing.
     """
     function.__plugd_command__ = True  # type: ignore[attr-defined]
     return function
+
+
+class Progress(NamedTuple):
+    """How far a command is: what it yields, for whoever has called it.
+
+    Attributes:
+        done: so much of it.
+        total: of so much; None where nobody knows.
+        text: what it is at, in a few words.
+    """
+
+    done: float | None = None
+    total: float | None = None
+    text: str = ""
 
 
 class setting(Generic[T]):  # noqa: N801 - reads as a declaration in a class body

@@ -83,12 +83,14 @@ def test_notifications_have_the_documented_shape(daemon: Daemons) -> None:
         for cells in rows(section("docs/protocol.md", "Notifications"))
     }
     running = daemon(
-        plugins={"cpu": SHIPPED / "cpu.py"}, config="[plugins.cpu]\ninterval = 0.1\n[control.limits]\nping = 0.1\n"
+        plugins={"cpu": SHIPPED / "cpu.py", "tally": dict(EXAMPLE.findall(text("docs/plugins.md")))["tally"]},
+        config="[plugins.cpu]\ninterval = 0.1\n[control.limits]\nping = 0.1\n",
     )
     with running.client() as client:
-        client.call("subscribe", events=True)
+        client.call("call", name="tally", command="count")
+        client.call("subscribe", patterns=["cpu"], events=True)
         seen: dict[str, set[str]] = {}
-        while set(seen) != {"sample", "event", "ping"}:
+        while set(seen) != {"sample", "event", "ping", "progress"}:
             method, params = client.next_notification()
             if method == "sample" and "event" not in seen:
                 client.call("pause", names=["cpu"])  # From then on there is nothing to be sent.
@@ -136,10 +138,13 @@ def test_every_flag_of_plugd_is_documented() -> None:
 
 def test_every_verb_of_plugctl_is_documented() -> None:
     """docs/behaviour.md has exactly the verbs that plugctl has, each with its options."""
-    documented = {cells[0].strip("`").split()[0]: cells[0] for cells in rows(section("docs/behaviour.md", "plugctl"))}
+    documented: dict[str, str] = {}
+    for cells in rows(section("docs/behaviour.md", "plugctl")):
+        verb = cells[0].strip("`").split()[0]
+        documented[verb] = documented.get(verb, "") + cells[0]
     assert set(documented) == set(VERBS)
-    for name, verb in VERBS.items():
-        for option in verb.options:
+    for name, each in VERBS.items():
+        for option in each.options:
             assert any(flag in documented[name] for flag in option.flags), name
 
 
@@ -188,6 +193,20 @@ def test_the_complete_example_does_what_its_page_says(daemon: Daemons) -> None:
         client.call("subscribe", patterns=["spool.looks"])
         _, params = client.next_notification()
     assert params["samples"][0]["value"] > looks
+
+
+def test_the_long_command_does_what_its_page_says(daemon: Daemons) -> None:
+    """It tells how far it is, and returns its result."""
+    counted = daemon.directory / "counted"
+    counted.mkdir()
+    (counted / "a").write_text("x" * 5)
+    (counted / "b").write_text("x" * 7)
+    running = daemon(plugins={"tally": dict(EXAMPLE.findall(text("docs/plugins.md")))["tally"]})
+    with running.client() as client:
+        assert client.call("call", name="tally", command="count", args=[str(counted)]) == 12
+        assert client.notifications[0][0] == "progress"
+        assert client.notifications[0][1]["total"] == 2.0
+    assert running.plugctl("call", "tally", "count", f"directory={counted}").stdout == "12\n"
 
 
 def test_no_page_links_to_what_is_not_there() -> None:

@@ -53,6 +53,7 @@ def description(result: dict[str, Any], style: Style) -> list[str]:
             ("timeout", None if timeout is None else duration(timeout)),
             ("requires", ", ".join(requires) or None),
             *[("unconfined", reason) for reason in result.get("unconfined") or ()],
+            *[("ignored", setting["ignored"]) for setting in result.get("settings") or () if setting.get("ignored")],
         ],
         style,
     )
@@ -78,12 +79,13 @@ def description(result: dict[str, Any], style: Style) -> list[str]:
             ],
         ),
         (
-            ("SETTING", "TYPE", "VALUE", "DEFAULT", "ALLOWED", "HELP"),
+            ("SETTING", "TYPE", "VALUE", "FROM", "DEFAULT", "ALLOWED", "HELP"),
             [
                 (
                     setting["name"],
                     setting.get("type"),
                     setting.get("value"),
+                    setting.get("origin"),
                     setting.get("default"),
                     _allowed(setting),
                     setting.get("help"),

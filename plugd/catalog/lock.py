@@ -1,15 +1,10 @@
-"""The lock: the sha256 of every plugin that may run, as ``plugctl list --json`` prints it."""
+"""The lock: the sha256 of every plugin that may run."""
 
-import json
-import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from plugd.config import ConfigError, Fault
-
-MAXIMUM_BYTES = 16 * 1024 * 1024
-
-_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+from plugd.lockfile import MAXIMUM_BYTES, LockError, parse
 
 
 class Lock(NamedTuple):
@@ -50,7 +45,7 @@ def read_lock(path: str) -> Lock:
 
 
 def parse_lock(data: bytes, path: str) -> Lock:
-    """Return the lock that a file's bytes are: ``[{"name": …, "sha256": …}]`` or ``{name: sha256}``.
+    """Return the lock that a file's bytes are, in any form of ``plugd.lockfile``.
 
     A plugin without a hash is as good as absent: so is one that failed before its file could be trusted.
 
@@ -58,32 +53,9 @@ def parse_lock(data: bytes, path: str) -> Lock:
         ConfigError: they are not one.
     """
     try:
-        document = json.loads(data)
-        hashes: dict[str, str] = {}
-        for name, sha256 in _rows(document):
-            if not sha256:
-                continue
-            if not _SHA256.match(sha256):
-                raise ValueError(f"the sha256 of {name!r} is not 64 hexadecimal digits: {sha256[:80]!r}")
-            if hashes.setdefault(name, sha256) != sha256:
-                raise ValueError(f"{name!r} is in it twice, with two hashes")
-    except (ValueError, RecursionError) as error:
-        raise _invalid(path, f"not a lock: {str(error) or 'nested too deeply'}") from error
-    return Lock(path, hashes)
-
-
-def _rows(document: Any) -> list[tuple[str, str]]:
-    shape = "expected the output of `plugctl list --json`, or {name: sha256}"
-    if isinstance(document, dict):
-        pairs = list(document.items())
-    elif isinstance(document, list) and all(isinstance(row, dict) and "name" in row for row in document):
-        pairs = [(row["name"], row.get("sha256")) for row in document]
-    else:
-        raise ValueError(shape)
-    for name, sha256 in pairs:
-        if not isinstance(name, str) or not isinstance(sha256, str | None):
-            raise ValueError(f"{shape}; got {name!r}: {sha256!r:.80}")  # noqa: TRY004 - of the document, not the type
-    return [(name, (sha256 or "").lower()) for name, sha256 in pairs]
+        return Lock(path, {name: locked.sha256 for name, locked in parse(data).items()})
+    except LockError as error:
+        raise _invalid(path, f"not a lock: {error}") from error
 
 
 def _invalid(path: str, reason: str) -> ConfigError:

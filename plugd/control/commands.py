@@ -19,6 +19,7 @@ from plugd.control import parameters as p
 from plugd.control import reports
 from plugd.control.access import Role
 from plugd.errors import REQUEST_INVALID, CommandError
+from plugd.hosting.calls import Tell
 from plugd.hosting.cost import cost_of
 from plugd.hosting.events import Actor
 from plugd.plugin import API_VERSION
@@ -28,18 +29,21 @@ if TYPE_CHECKING:
     from plugd.control.session import Session
 
 PROTOCOL_VERSION = 1
-CALL_TIMEOUT = 30.0  # seconds for a plugin's own command
 
 
 class Command(NamedTuple):
-    """One method. A ``lasting`` one goes on when its client is gone, or cancels it: half done is worse."""
+    """One method. A ``lasting`` one goes on when its client is gone, or cancels it: half done is worse.
+
+    The handler of a ``telling`` one is also given what tells the client how far it is.
+    """
 
     name: str
     role: Role
     parameters: type[p.Parameters]
-    handler: "Callable[[Session, Any], Any]"
+    handler: "Callable[..., Any]"
     description: str
     lasting: bool = False
+    telling: bool = False
 
 
 def handle_hello(session: "Session", params: p.Hello) -> dict[str, Any]:
@@ -136,7 +140,7 @@ def handle_status(session: "Session", _params: p.Parameters) -> dict[str, Any]:
         "forkserver_restarts": context.registry.environment.forkserver.restarts,
         "memory_bytes": cost.memory_bytes,
         "cpu_seconds": cost.cpu_seconds,
-        "notes": [f"ignored {path}: {reason}" for path, reason in context.registry.ignored],
+        "notes": [*context.notes, *(f"ignored {path}: {reason}" for path, reason in context.registry.ignored)],
     }
 
 
@@ -151,8 +155,8 @@ async def handle_describe(session: "Session", params: p.OneName) -> dict[str, An
     supervisor = session.context.registry.get(params.name, "describe")
     if supervisor.current is None:
         return reports.describe(supervisor, None, {})
-    details = await supervisor.call("describe", {}, CALL_TIMEOUT)
-    return reports.describe(supervisor, details, await supervisor.call("get", {}, CALL_TIMEOUT))
+    details = await supervisor.calls.describe()
+    return reports.describe(supervisor, details, await supervisor.calls.get())
 
 
 def handle_why(session: "Session", params: p.OneName) -> dict[str, Any]:
@@ -166,19 +170,27 @@ def handle_logs(session: "Session", params: p.Logs) -> list[dict[str, Any]]:
 
 async def handle_get(session: "Session", params: p.Get) -> Any:
     supervisor = session.context.registry.get(params.name, "read")
-    return await supervisor.call("get", {"setting": params.setting}, CALL_TIMEOUT)
+    values = await supervisor.calls.get(params.setting)
+    return reports.with_origin(supervisor, params.setting, values) if params.origin else values
 
 
 async def handle_set(session: "Session", params: p.Set) -> Any:
     supervisor = session.context.registry.get(params.name, "set")
-    request = {"setting": params.setting, "value": params.value}
-    return await supervisor.call("set", request, CALL_TIMEOUT, _actor(session, params, [params.name]))
+    actor = _actor(session, params, [params.name])
+    return await supervisor.calls.set(params.setting, params.value, actor, persist=params.persist)
 
 
-async def handle_call(session: "Session", params: p.Call) -> Any:
+async def handle_unset(session: "Session", params: p.Unset) -> Any:
+    supervisor = session.context.registry.get(params.name, "unset")
+    return await supervisor.calls.unset(params.setting, _actor(session, params, [params.name]))
+
+
+async def handle_call(session: "Session", params: p.Call, tell: Tell) -> Any:
     supervisor = session.context.registry.get(params.name, "call")
-    request = {"command": params.command, "args": params.args, "kwargs": params.kwargs}
-    return await supervisor.call("call", request, CALL_TIMEOUT, _actor(session, params, [params.name]))
+    actor = _actor(session, params, [params.name])
+    return await supervisor.calls.run(
+        params.command, params.args, params.kwargs, timeout=params.timeout, tell=tell, actor=actor
+    )
 
 
 async def handle_check(session: "Session", params: p.OneName) -> dict[str, Any]:
@@ -254,8 +266,9 @@ COMMANDS: dict[str, Command] = {
         Command(
             "resume", OPERATE, p.Resume, handle_resume, "End a pause; try a failed plugin again now.", lasting=True
         ),
-        Command("call", OPERATE, p.Call, handle_call, "Run one of a plugin's commands."),
+        Command("call", OPERATE, p.Call, handle_call, "Run one of a plugin's commands.", telling=True),
         Command("set", OPERATE, p.Set, handle_set, "Change a plugin's setting."),
+        Command("unset", OPERATE, p.Unset, handle_unset, "Forget what a plugin's setting was set to."),
         Command("check", OPERATE, p.OneName, handle_check, "Try a plugin in a worker of its own; change nothing."),
         Command("load", ADMIN, p.Load, handle_load, "Load plugins by name.", lasting=True),
         Command("unload", ADMIN, p.Unload, handle_unload, "Unload plugins.", lasting=True),

@@ -1,7 +1,7 @@
 """What commands work on: the daemon's parts, as the control socket sees them."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from plugd.catalog.discovery import Found
@@ -32,6 +32,7 @@ class Context:
         counts: of what the control server has done and refused.
         audit: of the requests that change something.
         replies: to requests that may be repeated.
+        notes: what was not in order when the daemon started, for people.
     """
 
     settings: Settings
@@ -51,3 +52,4 @@ class Context:
     counts: Counts = field(default_factory=Counts)
     audit: Audit = field(default_factory=Audit)
     replies: Replies = field(default_factory=Replies)
+    notes: Sequence[str] = ()

@@ -94,27 +94,37 @@ class Logs(Parameters, frozen=True, kw_only=True):
 
 
 class Get(Parameters, frozen=True, kw_only=True):
-    """``setting``: one of the plugin's; absent: all of them."""
+    """``setting``: one of the plugin's; absent: all of them; ``origin``: each as ``{value, origin}``."""
 
     name: Name
     setting: Word | None = None
+    origin: bool = False
 
 
 class Set(Change, frozen=True, kw_only=True):
-    """``value``: text is converted to the setting's type."""
+    """``value``: text is converted to the setting's type; ``persist``: also when plugd starts anew."""
 
     name: Name
     setting: Word
     value: Any
+    persist: bool = False
+
+
+class Unset(Change, frozen=True, kw_only=True):
+    """``setting``: one of the plugin's, or one that an earlier version of it had."""
+
+    name: Name
+    setting: Word
 
 
 class Call(Change, frozen=True, kw_only=True):
-    """``command``: one of the plugin's; text among ``args`` and ``kwargs`` is converted."""
+    """``command``: one of the plugin's; text among ``args`` and ``kwargs`` is converted; ``timeout``: seconds."""
 
     name: Name
     command: Word
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
+    timeout: Annotated[float, msgspec.Meta(gt=0, le=3600)] | None = None
 
 
 class Subscribe(Parameters, frozen=True, kw_only=True):

@@ -158,12 +158,32 @@ def describe(supervisor: Supervisor, details: Any, values: Any) -> dict[str, Any
     try:
         report["commands"] = details["commands"] if details else []
         settings = details["settings"] if details else []
-        report["settings"] = [{**setting, "value": values.get(setting["name"])} for setting in settings]
+        report["settings"] = [_setting(supervisor, setting, values) for setting in settings]
         report["options"] = details["options"] if details else None
         report["options_schema"] = details["options_schema"] if details else None
     except (LookupError, TypeError, AttributeError) as error:
         raise CommandError(PLUGIN_INVALID, f"cannot describe plugin {supervisor.name!r}: a malformed answer") from error
     return report
+
+
+def with_origin(supervisor: Supervisor, setting: str | None, values: Any) -> dict[str, Any]:
+    """Return the value of a setting, or those of all by name, each as ``{value, origin}``."""
+    if setting is not None:
+        return {"value": values, "origin": supervisor.calls.origin(setting)}
+    if not isinstance(values, dict):
+        raise CommandError(PLUGIN_INVALID, f"cannot read plugin {supervisor.name!r}: a malformed answer")
+    return {name: {"value": value, "origin": supervisor.calls.origin(name)} for name, value in values.items()}
+
+
+def _setting(supervisor: Supervisor, setting: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    name = setting["name"]
+    refused = supervisor.current.refused if supervisor.current else {}
+    return {
+        **setting,
+        "value": values.get(name),
+        "origin": supervisor.calls.origin(name),
+        "ignored": refused.get(name),
+    }
 
 
 def why(supervisor: Supervisor, events: EventLog) -> dict[str, Any]:

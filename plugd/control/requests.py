@@ -13,6 +13,7 @@ from plugd.control.access import Role
 from plugd.control.audit import CANCELLED, OK
 from plugd.control.commands import COMMANDS, Command, convert_parameters
 from plugd.control.parameters import Parameters, Write
+from plugd.control.progress import Teller
 from plugd.control.replies import Reply
 from plugd.errors import AUTH_DENIED, BUSY, CODES, INTERNAL, REQUEST_INVALID, REQUEST_UNKNOWN_METHOD, CommandError
 from plugd.rpc.codec import Encoded, encode_answer, encode_response, encode_response_of, encode_response_raw
@@ -110,7 +111,7 @@ class Requests:
             replies.begin(uid, key, command.name, params)
             self._kept.add(identifier)
         self._under_way[identifier] = anyio.CancelScope(shield=command.lasting)
-        work = self._carry_out(command, params, time.monotonic())
+        work = self._carry_out(identifier, command, params, time.monotonic())
         self._session.tasks.start_soon(self._finish, identifier, command, work)
 
     async def _finish(
@@ -131,10 +132,16 @@ class Requests:
             self._session.send(encode_response_of(identifier, answer))
         self._session.finish_if_done()
 
-    async def _carry_out(self, command: Command, params: Parameters, started: float) -> bytes | Encoded | None:
+    async def _carry_out(
+        self, identifier: int, command: Command, params: Parameters, started: float
+    ) -> bytes | Encoded | None:
         outcome, answer = CANCELLED, None
         try:
-            result = await command.handler(self._session, params)
+            if command.telling:
+                with Teller(self._session, identifier) as teller:
+                    result = await command.handler(self._session, params, teller.tell)
+            else:
+                result = await command.handler(self._session, params)
             outcome = OK
             if isinstance(result, Encoded):
                 return result  # Only what is read is so large; it is not copied.

@@ -110,6 +110,13 @@ class Session:
         self.active_at = time.monotonic()
         self._stream.send(*data)
 
+    def notify(self, encode: Callable[[], bytes]) -> bool:
+        """Send a notification, unless the client has not read what was sent before; return whether it was sent."""
+        if self._stream.queued_bytes:
+            return False  # The kernel holds enough of them for a client that reads.
+        self.send(encode())
+        return True
+
     def finish_if_done(self) -> None:
         """End the connection of a client that sends no more, once it has all that it asked for."""
         if self._eof and not self._stream.closed and not self._has_more():
@@ -160,7 +167,7 @@ class Session:
             params.patterns,
             events=params.events,
             interval=params.interval,
-            send=self._notify,
+            send=self.notify,
             queue=self._limits.queue,
         )
         self._subscriptions[number] = subscription
@@ -189,12 +196,6 @@ class Session:
     def _count_lost(self, subscription: Subscription) -> None:
         lost, subscription.lost = subscription.lost, 0
         self.context.counts.refuse("queue", lost)
-
-    def _notify(self, encode: Callable[[], bytes]) -> bool:
-        if self._stream.queued_bytes:
-            return False  # The kernel holds enough of them for a client that reads.
-        self.send(encode())
-        return True
 
     # What the stream says
 

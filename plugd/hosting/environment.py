@@ -1,7 +1,7 @@
 """What a supervisor needs of the rest of the daemon, named from its own side."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import structlog
@@ -11,6 +11,7 @@ from plugd.hosting.backoff import BackoffPolicy
 from plugd.hosting.collection import Collection
 from plugd.hosting.events import EventLog
 from plugd.hosting.forkserver import ForkServer
+from plugd.hosting.saved import SavedSettings
 from plugd.hosting.startlog import StartLog
 from plugd.hosting.watch import Watch
 
@@ -84,6 +85,7 @@ class Environment:
     default_timeout: float | None = None
     require: Require = _require_nothing
     own: Callable[[], list[dict[str, object]]] = list  # the daemon's own samples, as those of a plugin
+    saved: SavedSettings = field(default_factory=SavedSettings)
 
     def start(self, function: Callable[..., Awaitable[None]], *args: Any) -> None:
         """Run something in the background; what it raises is logged, and is nothing to the others."""

@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from plugd.catalog.spec import PluginSpec
-from plugd.errors import PLUGIN_INVALID, CommandError
+from plugd.errors import PLUGIN_INVALID, PLUGIN_TIMEOUT, CommandError
 from plugd.hosting.collection import Collection, MetricDeclaration, SeriesIndex
 from plugd.hosting.worker import Worker
 
@@ -45,21 +45,54 @@ class Generation:
         self.loaded_at = time.time()
         self.description: Description
         self.worker: Worker
+        self.refused: dict[str, str] = {}  # saved settings that it does not take, and why
         self._index = SeriesIndex(())  # until it has said what it declares
 
     async def open(
         self,
         spawn: Callable[[Callable[[list[Any]], None]], Any],
         settings: dict[str, Any],
+        saved: Mapping[str, Any],
         budget: int,
         require: Callable[[str, tuple[str, ...]], Awaitable[None]],
     ) -> None:
         """Fork the worker, load and validate the plugin, wait for what it requires, and run its ``start``.
 
+        Args:
+            spawn: forks a worker, given what takes definitions of series.
+            settings: values that clients have set.
+            saved: values that have lasted. Where it cannot start with them, be it because another version of it
+                takes other values, it is started without, and is then given those that it takes: see ``refused``.
+            budget: series of one metric.
+            require: waits for what it requires.
+
         Raises:
             CommandError: why it could not be; the worker is gone then.
         """
-        self._settings = dict(settings)
+        self._settings = {**saved, **settings}
+        others = {name: value for name, value in saved.items() if name not in settings}
+        try:
+            await self._open(spawn, self._settings, budget, require)
+        except CommandError as error:
+            if not others or error.code == PLUGIN_TIMEOUT:
+                raise
+            await self._open(spawn, settings, budget, require)
+            await self._take(others)
+
+    async def _take(self, saved: Mapping[str, Any]) -> None:
+        for name, value in saved.items():
+            try:
+                await self.worker.call("set", {"setting": name, "value": value}, LOAD_TIMEOUT)
+            except CommandError as error:
+                self.refused[name] = error.message
+
+    async def _open(
+        self,
+        spawn: Callable[[Callable[[list[Any]], None]], Any],
+        settings: Mapping[str, Any],
+        budget: int,
+        require: Callable[[str, tuple[str, ...]], Awaitable[None]],
+    ) -> None:
         self.worker = await spawn(self._define)
         try:
             params = {
@@ -112,16 +145,42 @@ class Generation:
         reply = await self.worker.call("collect", params, timeout)
         return self._index.collection(reply, asked, (time.time(), time.monotonic()))
 
-    async def apply(self, settings: Mapping[str, Any]) -> None:
-        """Set what clients have set since this generation was opened.
+    async def apply(self, settings: Callable[[], Mapping[str, Any]]) -> None:
+        """Set what clients have set since this generation was opened, and forget what they have forgotten.
+
+        Args:
+            settings: returns all that is set by now, saved or not.
 
         Raises:
             CommandError: the plugin refuses it.
         """
-        while changed := {name: value for name, value in settings.items() if self._settings.get(name, self) != value}:
+        for name in self._settings.keys() - settings().keys():
+            try:
+                await self.reset(name)
+            except LookupError:
+                pass  # The one before had it.
+        while changed := {name: value for name, value in settings().items() if self._settings.get(name, self) != value}:
             for name, value in changed.items():
                 self._settings[name] = value
                 await self.worker.call("set", {"setting": name, "value": value}, LOAD_TIMEOUT)
+                self.refused.pop(name, None)
+
+    async def reset(self, setting: str) -> Any:
+        """Give a setting the value that it has by the configuration, or its default; return that.
+
+        Raises:
+            LookupError: the plugin has no such setting.
+            CommandError: it refuses the value, or has failed.
+        """
+        self._settings.pop(setting, None)
+        self.refused.pop(setting, None)
+        details = await self.worker.call("describe", {}, LOAD_TIMEOUT)
+        try:
+            defaults = {row["name"]: row["default"] for row in details["settings"]}
+        except (LookupError, TypeError) as error:
+            raise CommandError(PLUGIN_INVALID, "describe gave a malformed answer") from error
+        value = self.spec.config.settings.get(setting, defaults[setting])
+        return await self.worker.call("set", {"setting": setting, "value": value}, LOAD_TIMEOUT)
 
     def can_reconfigure(self, spec: PluginSpec) -> bool:
         """Whether the plugin takes this spec as it runs: its options are all that is new."""

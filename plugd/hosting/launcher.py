@@ -40,7 +40,7 @@ class Launcher:
         Args:
             spec: what runs.
             number: of the generation.
-            settings: values that clients have set.
+            settings: values that clients have set; those that were saved are added.
             on_exit: is called when the worker ends, whenever that is.
 
         Raises:
@@ -54,7 +54,9 @@ class Launcher:
         await anyio.to_thread.run_sync(startlog.begin, spec.name)
         try:
             spawn = functools.partial(self._spawn, generation, on_exit)
-            await generation.open(spawn, settings, spec.limits.series, self._environment.require)
+            saved = self._environment.saved.of(spec.name)
+            await generation.open(spawn, settings, saved, spec.limits.series, self._environment.require)
+            self._tell_refused(generation)
             try:
                 timeout = spec.config.timeout or generation.description.timeout or PROBE_TIMEOUT
                 return generation, await generation.collect(timeout, self.inputs(generation))
@@ -69,6 +71,13 @@ class Launcher:
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(startlog.end, spec.name)
+
+    def _tell_refused(self, generation: Generation) -> None:
+        name, number = generation.spec.name, generation.number
+        for setting, reason in generation.refused.items():
+            log.warning("saved_setting_ignored", plugin=name, generation=number, setting=setting, reason=reason)
+            cause = f"the saved value of setting {setting!r} is ignored: {reason}"
+            self._environment.events.record(name, number, "", "", cause, None)
 
     def inputs(self, generation: Generation) -> dict[str, Any] | None:
         """Return the latest samples of the plugins that this one requires; None where it requires none."""

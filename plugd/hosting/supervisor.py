@@ -3,18 +3,19 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import anyio
 import structlog
 
 from plugd.catalog.spec import PluginSpec
-from plugd.errors import PLUGIN_CRASHED, PLUGIN_INVALID, PLUGIN_NOT_FOUND, PLUGIN_TIMEOUT, REQUEST_INVALID, CommandError
+from plugd.errors import PLUGIN_INVALID, PLUGIN_NOT_FOUND, PLUGIN_TIMEOUT, CommandError
 from plugd.hosting.alarm import Alarm
 from plugd.hosting.backoff import Backoff
+from plugd.hosting.calls import Calls
 from plugd.hosting.collection import Collection
 from plugd.hosting.environment import Environment, Tick
 from plugd.hosting.events import Actor
+from plugd.hosting.gate import Gate
 from plugd.hosting.generation import Generation
 from plugd.hosting.launcher import Launcher
 from plugd.hosting.probation import Probation, Retired
@@ -50,21 +51,18 @@ class Supervisor:
         self.failure: Failure | None = None
         self.remarks = Remarks()
         self.exploding: Mapping[str, str] = {}  # metrics with too many series, and the label that makes them
-        self.settings: dict[str, Any] = {}  # as set by clients, for every generation to come
         self._environment = environment
         self._launcher = Launcher(environment)
         self._lock = anyio.Lock()
-        self._calling = anyio.Lock(fast_acquire=True)
         self._backoff = Backoff(environment.backoff)
         self._loop = asyncio.get_running_loop()
         self._alarm = Alarm()
-        self._collecting = False
-        self._collected = anyio.Event()
+        self._attempt = anyio.CancelScope()  # to start it again by itself
         self._breaches = 0
         self._streak = Streak()
         self._probation = Probation()
-        self._holding = False  # ticks, until the next generation is in force
-        self._held_tick: Tick | None = None
+        self._gate = Gate(self._begin_collection)  # closed until the next generation is in force
+        self.calls = Calls(self, self._gate, environment)
         self._log = log.bind(plugin=self.name)
 
     # What it is set to
@@ -111,11 +109,11 @@ class Supervisor:
             CommandError: why the old generation is still in force.
         """
         async with self._lock:
-            self._check_there("reload", actor)
+            self.check_there("reload", actor)
             if self.current is None:
                 self._alarm.cancel()
                 self._backoff.forgive()
-                self._release_tick()
+                self._gate.open()
                 self._probation.end()
                 self.spec = spec
                 self.number = self.latest = self.latest + 1
@@ -143,9 +141,10 @@ class Supervisor:
         self._schedule()
 
     async def stop(self, cause: str, actor: Actor | None = None) -> None:
-        """End the plugin and leave nothing of it."""
+        """End the plugin and leave nothing of it; an attempt to start it again that is under way ends as well."""
+        self._attempt.cancel()
         async with self._lock:
-            self._check_there("unload", actor)
+            self.check_there("unload", actor)
             self._alarm.cancel()
             self._probation.end()
             self._environment.ticker.remove(self.name)
@@ -159,7 +158,7 @@ class Supervisor:
     async def pause(self, duration: float | None, reason: str | None, actor: Actor | None = None) -> None:
         """Collect no more until :meth:`resume`, or for ``duration`` seconds; the worker stays."""
         async with self._lock:
-            self._check_there("pause", actor)
+            self.check_there("pause", actor)
             self._alarm.cancel()
             self._environment.ticker.remove(self.name)
             cause = "paused" + (f" for {duration:g} s" if duration else "") + (f": {reason}" if reason else "")
@@ -174,7 +173,7 @@ class Supervisor:
             CommandError: it had to be started, and could not be.
         """
         async with self._lock:
-            self._check_there("resume", actor)
+            self.check_there("resume", actor)
             if self.state == RUNNING:
                 return
             self._alarm.cancel()
@@ -186,62 +185,21 @@ class Supervisor:
             self._change(STARTING, cause, actor)
             await self._start(cause, actor)
 
-    async def call(self, method: str, params: dict[str, Any], timeout: float, actor: Actor | None = None) -> Any:
-        """Ask the plugin between its collections: ``call``, ``get`` or ``set``.
+    def check_there(self, doing: str, actor: Actor | None) -> None:
+        """See that it has not been unloaded, and is of the generation that the actor expects.
 
         Raises:
-            CommandError: what the plugin raised; or that it is not running.
+            CommandError: ``plugin.not_found`` or ``plugin.changed``.
         """
-        if self.current is None:
-            raise CommandError(REQUEST_INVALID, f"plugin {self.name!r} is {self.state}", {"state": self.state})
-        doing = f"command {params['command']!r}" if method == "call" else method
-        # One after the other, so that the time of each is its own. A tick that falls into it comes next.
-        try:
-            async with self._calling:
-                self._collect_held()
-                if self._collecting:
-                    await self._collected.wait()
-                if self.current is None:
-                    raise CommandError(PLUGIN_CRASHED, f"plugin {self.name!r} is {self.state}", {"state": self.state})
-                self._check_there(method, actor)
-                asked, result = self.current, await self.current.worker.call(method, params, timeout, doing)
-                if method == "set":
-                    self.settings[params["setting"]] = result
-                    if self.current is not None and self.current is not asked:  # It has been replaced meanwhile.
-                        await self.current.apply(self.settings)
-                return result
-        finally:
-            if not self._calling.locked():
-                self._collect_held()
-
-    def tick(self, tick: Tick) -> None:
-        """Collect now, or count the tick as skipped when the last collection is not done."""
-        self.counters.count_tick(tick)
-        if self._holding or (self._calling.locked() and not self._collecting):
-            self.counters.skipped += self._held_tick is not None
-            self._held_tick = tick
-        elif self._collecting or (self.current is not None and self.current.worker.abandoned):
-            self.counters.skipped += 1
-        else:
-            self._begin_collection()
-
-    def _check_there(self, doing: str, actor: Actor | None) -> None:
         if self.state == STOPPING:
             raise CommandError(PLUGIN_NOT_FOUND, f"plugin {self.name!r} has been unloaded", {"name": self.name})
         if actor is not None:
             actor.check(doing, self.name, self.number)
 
-    def _begin_collection(self) -> None:
-        if self.state == RUNNING and self.current is not None and not self._collecting:
-            self._collecting = True
-            self._collected = anyio.Event()
-            self._environment.start(self._collect, self.current)
-
-    def _collect_held(self) -> None:
-        """Do what a tick asked for that had to wait."""
-        if not self._holding and self._held_tick is not None:
-            self._held_tick = None
-            self._begin_collection()
+    def tick(self, tick: Tick) -> None:
+        """Collect now, or count the tick as skipped when the last collection is not done."""
+        self.counters.count_tick(tick)
+        self.counters.skipped += self._gate.tick()
 
     # How a generation comes into force
 
@@ -249,7 +207,7 @@ class Supervisor:
         """Prove a generation where there is none; its first collection is kept."""
         try:
             generation, collection = await self._launcher.prove(
-                self.spec, self.number, self.settings, self._handle_exit
+                self.spec, self.number, self.calls.settings, self._handle_exit
             )
             generation.worker.check_alive()
         except CommandError as error:
@@ -264,19 +222,18 @@ class Supervisor:
         A tick that falls into the handover is held, and is the new generation's first. The proof is collected
         before the state is handed over, and is not kept: a plugin that counts its collections counts none twice.
         """
-        generation, _ = await self._launcher.prove(spec, self.latest + 1, self.settings, self._handle_exit)
-        self._holding = True
+        generation, _ = await self._launcher.prove(spec, self.latest + 1, self.calls.settings, self._handle_exit)
+        self._gate.close()
         try:
-            if self._collecting:
-                await self._collected.wait()
+            await self._gate.wait_collected()
             old = self.current
             state = await old.save_state() if old is not None else None
             if state is not None:
                 await generation.load_state(state)
-            await generation.apply(self.settings)
+            await generation.apply(self.calls.set_values)
             generation.worker.check_alive()  # It may have died while it waited to be in force.
         except BaseException:
-            self._release_tick()
+            self._gate.open()
             await generation.close()
             raise
         old = self.current
@@ -288,7 +245,7 @@ class Supervisor:
             self._alarm.cancel()
         self._backoff.forgive()
         self._adopt(generation, cause, actor)
-        self._release_tick()
+        self._gate.open()
         if old is not None:
             await old.close()
 
@@ -296,10 +253,12 @@ class Supervisor:
         """Bring back the generation before, with the state that it handed over."""
         async with self._lock:
             if self.state != STARTING or self.current is not None:
-                self._release_tick()
+                self._gate.open()
                 return  # Somebody has paused, reloaded or stopped it meanwhile.
             try:
-                generation, _ = await self._launcher.prove(self.spec, self.number, self.settings, self._handle_exit)
+                generation, _ = await self._launcher.prove(
+                    self.spec, self.number, self.calls.settings, self._handle_exit
+                )
                 if retired.state is not None:
                     await generation.load_state(retired.state)
                 generation.worker.check_alive()
@@ -309,7 +268,7 @@ class Supervisor:
             else:
                 self.counters.restarts += 1
                 self._adopt(generation, cause, None)
-            self._release_tick()
+            self._gate.open()
 
     def _adopt(self, generation: Generation, cause: str, actor: Actor | None) -> None:
         self.current = generation
@@ -321,11 +280,16 @@ class Supervisor:
         self._backoff.behave(self._loop.time())
         self._schedule()
 
-    def _release_tick(self) -> None:
-        self._holding = False
-        self._collect_held()
-
     # What happens to it
+
+    def _begin_collection(self) -> bool:
+        if self.state != RUNNING or self.current is None:
+            return False
+        if self.current.worker.abandoned:  # Its time would begin while another's is not over.
+            self.counters.skipped += 1
+            return False
+        self._environment.start(self._collect, self.current)
+        return True
 
     async def _collect(self, generation: Generation) -> None:
         try:
@@ -336,8 +300,7 @@ class Supervisor:
             if self.current is generation:
                 await self._complete(collection)
         finally:
-            self._collecting = False
-            self._collected.set()
+            self._gate.collected()
 
     async def _complete(self, collection: Collection) -> None:
         self.counters.count_collection(collection.duration)
@@ -400,7 +363,7 @@ class Supervisor:
         """A generation on probation has failed: ticks are held until the one before is back."""
         retired = self._probation.end()
         assert retired is not None
-        self._holding = True
+        self._gate.close()
         self.spec, self.number = retired.spec, retired.number
         cause = f"rolled back to generation {retired.number}: {reason}"
         self._change(STARTING, cause)
@@ -431,10 +394,11 @@ class Supervisor:
                 return
             self.counters.restarts += 1
             self._change(STARTING, cause)
-            try:
-                await self._start(cause, None)
-            except CommandError:
-                pass  # It has been noted, and the next attempt is set.
+            with anyio.CancelScope() as self._attempt:
+                try:
+                    await self._start(cause, None)
+                except CommandError:
+                    pass  # It has been noted, and the next attempt is set.
 
     def _schedule(self) -> None:
         if self.state == RUNNING:

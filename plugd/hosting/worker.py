@@ -25,6 +25,7 @@ CLOSING_GRACE = 0.1  # seconds
 REAP_PERIOD = 0.005  # seconds
 MESSAGE_CHARACTERS = 4096  # of an error
 ENDING_CHARACTERS = 500
+GRACE = 30.0  # seconds at most for what nobody waits for any more
 
 
 class ExitStatus:
@@ -86,7 +87,8 @@ class Worker:
         }
         self._on_exit = on_exit
         self._calls: dict[int, asyncio.Future[Any]] = {}
-        self._abandoned: set[int] = set()  # calls whose caller has gone; their answers are still to come
+        # Calls whose caller has gone, and who takes their answers, which are still to come.
+        self._abandoned: dict[int, Callable[[Any], None] | None] = {}
         self._next_id = 0
         self._exited = anyio.Event()
         self.exit: ExitStatus | None = None
@@ -113,8 +115,24 @@ class Worker:
         """Whether the process has not been seen to end."""
         return self.exit is None
 
-    async def call(self, method: str, params: dict[str, Any], timeout: float, doing: str = "") -> Any:
+    async def call(
+        self,
+        method: str,
+        params: dict[str, Any],
+        timeout: float,
+        doing: str = "",
+        limit: float | None = None,
+        on_late: Callable[[Any], None] | None = None,
+    ) -> Any:
         """Ask the worker; return its result.
+
+        Args:
+            method: one of the worker's.
+            params: of it.
+            timeout: seconds.
+            doing: what it is, for people.
+            limit: the seconds that it is told to have, where ``timeout`` is what is left of them.
+            on_late: is called with a result that comes when the caller has been cancelled, and has gone.
 
         Raises:
             CommandError: what the plugin raised; ``plugin.timeout`` when it does not answer within ``timeout``
@@ -125,24 +143,27 @@ class Worker:
         self._next_id += 1
         identifier = self._next_id
         future: asyncio.Future[Any] = self._loop.create_future()
-        if not self._calls:
-            self._busy_since = self._loop.time()
+        self._begin_work()
         self._calls[identifier] = future
         try:
             self._stream.send(encode_request(identifier, method, params))
             with anyio.fail_after(timeout):
-                return await future
+                # Shielded: the answer may come when the caller is cancelled already, and has not gone yet.
+                return await asyncio.shield(future)
         except TimeoutError:
-            reason = f"{doing or method} took longer than {timeout:g} s"
+            reason = f"{doing or method} took longer than {limit or timeout:g} s"
             self.kill(reason)
             raise CommandError(PLUGIN_TIMEOUT, reason) from None
+        except asyncio.CancelledError:
+            if on_late is not None and future.done() and future.exception() is None:
+                on_late(future.result())
+            raise
         finally:
             del self._calls[identifier]
-            if not self._calls:
-                self._busy_total += self._loop.time() - self._busy_since
-            if not future.done() or future.cancelled():
-                self._abandoned.add(identifier)
-                self._loop.call_later(timeout, self._give_up, identifier, doing or method)
+            if not future.done():
+                self._abandoned[identifier] = on_late
+                self._loop.call_later(min(timeout, GRACE), self._give_up, identifier, doing or method)
+            self._end_work()
 
     def check_alive(self) -> None:
         """Raise what :meth:`call` would, if the process has ended.
@@ -181,9 +202,18 @@ class Worker:
         if identifier in self._abandoned:
             self.kill(f"{doing} was cancelled and did not end")
 
+    def _begin_work(self) -> None:
+        if not self._calls and not self._abandoned:
+            self._busy_since = self._loop.time()
+
+    def _end_work(self) -> None:
+        if not self._calls and not self._abandoned:
+            self._busy_total += self._loop.time() - self._busy_since
+
     def busy_seconds(self) -> float:
         """Return how many seconds it has spent on requests so far."""
-        return self._busy_total + (self._loop.time() - self._busy_since if self._calls else 0.0)
+        busy = bool(self._calls or self._abandoned)
+        return self._busy_total + (self._loop.time() - self._busy_since if busy else 0.0)
 
     async def wait(self) -> None:
         """Wait until the process has ended, and its output has been read."""
@@ -192,7 +222,10 @@ class Worker:
     def _handle_message(self, message: Message) -> None:
         if isinstance(message, Response):
             if message.id in self._abandoned:
-                self._abandoned.discard(message.id)
+                on_late = self._abandoned.pop(message.id)
+                self._end_work()
+                if on_late is not None and message.error is None:
+                    on_late(message.result)
                 return
             future = self._calls.get(message.id) if message.id is not None else None
             if future is None or future.done():

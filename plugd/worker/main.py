@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from plugd.rpc.codec import WORKER_LIMITS, Decoder, TrustedDecoder, encode_notification, encode_response
 from plugd.rpc.message import Request
 from plugd.worker import process
+from plugd.worker.calls import Calls
 from plugd.worker.confine import ConfinementError, confine
 from plugd.worker.failure import INVALID, Failure, describe_exception
 from plugd.worker.python import PythonHost
@@ -39,7 +40,7 @@ class Host(Protocol):
         """Collect once; return the samples as ids and values."""
 
     def call(self, params: dict[str, Any]) -> Any:
-        """Run one of the plugin's commands; return its result."""
+        """Run one of the plugin's commands; return its result, or Steps where it has yet to be run."""
 
     def get(self, params: dict[str, Any]) -> Any:
         """Return the values of the plugin's settings."""
@@ -168,6 +169,8 @@ def serve(
         return {**host.load(params), "unconfined": list(unconfined)}
 
     handlers["load"] = load
+    calls = Calls(handlers)
+    handlers |= {"begin": calls.begin, "step": calls.step, "end": calls.end}
     decoder = TrustedDecoder()
     while True:
         host.wait_readable(channel)
@@ -176,6 +179,8 @@ def serve(
             return
         for message in decoder.feed(data):
             if isinstance(message, Request):
+                if message.method == "stop":
+                    calls.end_all()
                 channel.sendall(answer(handlers, message))
                 if message.method == "stop":
                     return
@@ -205,5 +210,6 @@ def encode_result(request: Request, result: Any) -> bytes:
             decoder.feed(data)
             decoder.next_message()
     except (TypeError, ValueError, OverflowError) as error:
-        raise Failure(INVALID, f"{request.method} returned what plugd cannot take: {error}") from error
+        method = "call" if request.method in ("begin", "step") else request.method
+        raise Failure(INVALID, f"{method} returned what plugd cannot take: {error}") from error
     return data

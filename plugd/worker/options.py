@@ -2,9 +2,11 @@
 
 import copy
 import difflib
+import enum
 import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from types import UnionType
 from typing import Any
 
 import msgspec
@@ -35,8 +37,8 @@ def build_options(cls: type[Plugin], given: Mapping[str, Any]) -> tuple[Any, dic
     for name, kind in types.items():
         if name in given:
             try:
-                values[name] = msgspec.convert(given[name], kind)
-            except (msgspec.ValidationError, TypeError) as error:
+                values[name] = _convert(given[name], kind, strict=True)
+            except ValueError as error:
                 faults.append(Fault(f"option {name!r}: {error}"))
         elif name in defaults:
             values[name] = copy.deepcopy(defaults[name])
@@ -79,8 +81,8 @@ def convert_setting(cls: type[Plugin], name: str, declared: setting[Any], value:
     """
     kind = setting_type(cls, name, declared)
     try:
-        result = msgspec.convert(value, kind, strict=False)
-    except (msgspec.ValidationError, TypeError) as error:
+        result = _convert(value, kind)
+    except ValueError as error:
         raise Failure(REQUEST_INVALID, f"setting {name!r}: {error}") from error
     if declared.choices and result not in declared.choices:
         raise Failure(
@@ -122,14 +124,12 @@ def bind_arguments(
         shape = signature.parameters[parameter].kind
         try:
             if shape is inspect.Parameter.VAR_POSITIONAL:
-                bound.arguments[parameter] = tuple(msgspec.convert(item, kind, strict=False) for item in value)
+                bound.arguments[parameter] = tuple([_convert(item, kind) for item in value])
             elif shape is inspect.Parameter.VAR_KEYWORD:
-                bound.arguments[parameter] = {
-                    key: msgspec.convert(item, kind, strict=False) for key, item in value.items()
-                }
+                bound.arguments[parameter] = {key: _convert(item, kind) for key, item in value.items()}
             else:
-                bound.arguments[parameter] = msgspec.convert(value, kind, strict=False)
-        except (msgspec.ValidationError, TypeError) as error:
+                bound.arguments[parameter] = _convert(value, kind)
+        except ValueError as error:
             raise Failure(REQUEST_INVALID, f"{usage(name, function)}: argument {parameter!r}: {error}") from error
     return bound.args[1:], bound.kwargs
 
@@ -165,6 +165,37 @@ def plain(value: Any) -> Any:
         return msgspec.to_builtins(value)
     except (TypeError, ValueError):
         return repr(value)
+
+
+def _convert(value: Any, kind: Any, *, strict: bool = False) -> Any:
+    """Return a value as its type; unless strict, text is converted to it.
+
+    Raises:
+        ValueError: it cannot be that; the text says why, and what of a few words it could be.
+    """
+    try:
+        return msgspec.convert(value, kind, strict=strict)
+    except (msgspec.ValidationError, TypeError) as error:
+        reason = str(error)
+        choices = ", ".join(map(repr, _choices(kind)))
+        if choices and " - at " not in reason:  # Of the value itself, and not of something in it.
+            reason += f" (there are: {choices})"
+        elif not strict and isinstance(value, str):
+            reason += f": {value!r:.100}"  # Other text would do.
+        raise ValueError(reason) from error
+
+
+def _choices(kind: Any) -> list[Any]:
+    """Return the values that a type has if they are a few: Literal, Enum, or one of these or None."""
+    origin = typing.get_origin(kind)
+    if origin is typing.Literal:
+        return list(typing.get_args(kind))
+    if origin is typing.Union or origin is UnionType:
+        parts = [part for part in typing.get_args(kind) if part is not type(None)]
+        return _choices(parts[0]) if len(parts) == 1 else []
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return [each.value for each in kind]
+    return []
 
 
 def _fields(declared: type) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -24,6 +24,7 @@ from plugd.worker.failure import (
     remember_source,
 )
 from plugd.worker.series import DEFAULT_SAMPLES, Collected, SeriesTable
+from plugd.worker.steps import Steps, is_steps
 
 if TYPE_CHECKING:
     from plugd.worker.event_loop import EventLoop
@@ -141,14 +142,15 @@ class PythonHost:
         }
 
     def call(self, params: dict[str, Any]) -> Any:
-        """Run the command ``command`` with ``args`` and ``kwargs``."""
+        """Run the command ``command`` with ``args`` and ``kwargs``; return its result, or Steps of a generator."""
         name = params["command"]
         commands = validation.commands_of(self._class)
         if name not in commands:
             known = ", ".join(sorted(commands)) or "none"
             raise Failure("request.invalid", f"no command {name!r} (there are: {known})")
         args, kwargs = options.bind_arguments(name, commands[name], params["args"], params["kwargs"])
-        return self._run(name, getattr(self._plugin, name), *args, **kwargs)
+        result = self._run(name, getattr(self._plugin, name), *args, **kwargs)
+        return Steps(result, name, self._path, self._settle) if is_steps(result) else result
 
     def get(self, params: dict[str, Any]) -> Any:
         """Return the value of ``setting``, or all of them by name."""

@@ -105,6 +105,9 @@ class Ledger:
                 self._settle(identifier, frame)
             case [2, str() as method, [dict()]] if method in NOTIFICATIONS:
                 pass
+            case [2, "progress", [{"request": int() as identifier}]]:
+                if not self.owed[identifier]:
+                    raise Violation(f"nobody waits for {_brief(frame)}")
             case _:
                 raise Violation(f"no answer and no notification: {_brief(frame)}")
 

@@ -78,6 +78,7 @@ DONE: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         {"plugin": "demo", "plugin_command": "echo"},
     ),
     ("set", {"name": "demo", "setting": "gain", "value": "7.125"}, {"plugin": "demo", "setting": "gain"}),
+    ("unset", {"name": "demo", "setting": "gain"}, {"plugin": "demo", "setting": "gain"}),
     ("check", {"name": "demo"}, {"plugin": "demo"}),
     ("unload", {"names": ["one"], "cascade": True}, {"plugins": ["one"]}),
     ("load", {"names": ["one"], "request_key": SECRET}, {"plugins": ["one"]}),
@@ -102,6 +103,12 @@ FAILED: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
     (
         "set",
         {"name": "demo", "setting": "gain", "value": SECRET, "expect_generation": 99},
+        "plugin.changed",
+        {"plugin": "demo", "setting": "gain"},
+    ),
+    (
+        "unset",
+        {"name": "demo", "setting": "gain", "expect_generation": 99},
         "plugin.changed",
         {"plugin": "demo", "setting": "gain"},
     ),

@@ -54,6 +54,7 @@ WRITES: dict[str, dict[str, Any]] = {
     "resume": {"names": ["b"]},
     "call": {"name": "c", "command": "generation"},
     "set": {"name": "c", "setting": "mark", "value": 1},
+    "unset": {"name": "c", "setting": "mark"},
     "unload": {"names": ["d"]},
 }
 
@@ -97,10 +98,10 @@ def test_the_current_generation_is_accepted(running: Daemon, method: str) -> Non
     """As a number, and as a map."""
     params = WRITES[method]
     name = params.get("name") or params["names"][0]
-    assert running.call(method, **params, expect_generation=running.plugin(name)["generation"])
+    assert running.call(method, **params, expect_generation=running.plugin(name)["generation"]) is not None
     if method == "unload":
         running.call("load", names=[name])
-    assert running.call(method, **params, expect_generation={name: running.plugin(name)["generation"]})
+    assert running.call(method, **params, expect_generation={name: running.plugin(name)["generation"]}) is not None
     if method == "unload":
         running.call("load", names=[name])
 

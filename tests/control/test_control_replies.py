@@ -91,6 +91,7 @@ WRITES: list[tuple[str, dict[str, Any]]] = [
     ("pause", {"names": ["one"], "reason": "tea"}),
     ("resume", {"names": ["one"]}),
     ("set", {"name": "count", "setting": "width", "value": "2.5"}),
+    ("unset", {"name": "count", "setting": "width"}),
     ("call", {"name": "count", "command": "bump", "kwargs": {"by": 3}}),
     ("unload", {"names": ["one"]}),
     ("load", {"names": ["one"]}),

@@ -341,11 +341,11 @@ def _usual(reader: Reader, field: str, client: Client) -> Any:
             return 1 + reader.below(4)
         case "request":
             return reader.choice(client.ids)
-        case "events" | "dry_run" | "cascade":
+        case "events" | "dry_run" | "cascade" | "origin" | "persist":
             return reader.below(2) == 1
         case "lines":
             return reader.choice([1, 50, 500, 501])
-        case "duration" | "interval":
+        case "duration" | "interval" | "timeout":
             return reader.choice([1, 0.5, 86400, 0])
         case "request_key":
             return reader.choice(["a", "b", "c"])

@@ -16,10 +16,12 @@ from plugd.config import PluginConfig
 from plugd.errors import PLUGIN_CRASHED, PLUGIN_INVALID, CommandError
 from plugd.hosting import registry as registry_module
 from plugd.hosting.backoff import BackoffPolicy
+from plugd.hosting.calls import Calls
 from plugd.hosting.environment import Environment
 from plugd.hosting.events import EventLog
 from plugd.hosting.registry import Registry
 from plugd.hosting.supervisor import RUNNING, Supervisor
+from plugd.plugin import Progress
 
 NAMES = ("demo", "held")
 LARGE = "x" * 50_000
@@ -59,32 +61,56 @@ class StandIn(Supervisor):
 
     hold: Hold
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.calls = StandInCalls(self)
+
     async def _start(self, cause: str, actor: Any) -> None:
-        await self._take_time(lasting=True)
+        await self.take_time(lasting=True)
         if self.spec.fault:
             error = CommandError(PLUGIN_INVALID, f"cannot load plugin {self.name!r}: {self.spec.fault}")
             self._failed_to_start(error)
             raise error
         self._change(RUNNING, cause, actor)
 
-    async def call(self, method: str, params: dict[str, Any], *_: Any) -> Any:
-        await self._take_time(lasting=False)
-        if method != "call":
-            return params.get("value", {"colour": "red"})
-        match params["command"]:
-            case "hold":
-                await self.hold.wait(lasting=False)
-            case "fail":
-                raise CommandError(PLUGIN_CRASHED, "cannot call: on purpose", {"traceback": "x" * 1000})
-            case "large":
-                return LARGE
-        return [params["args"], params["kwargs"]]
-
-    async def _take_time(self, *, lasting: bool) -> None:
+    async def take_time(self, *, lasting: bool) -> None:
         if self.name == "held":
             await self.hold.wait(lasting=lasting)
         else:
             await asyncio.sleep(0)
+
+
+class StandInCalls(Calls):
+    """What is asked of it."""
+
+    def __init__(self, plugin: StandIn) -> None:
+        self._plugin = plugin
+
+    async def get(self, setting: str | None = None) -> Any:
+        await self._plugin.take_time(lasting=False)
+        return {"colour": "red"}
+
+    async def set(self, setting: str, value: Any, actor: Any = None, *, persist: bool = False) -> Any:
+        await self._plugin.take_time(lasting=False)
+        return value
+
+    async def unset(self, setting: str, actor: Any = None) -> Any:
+        await self._plugin.take_time(lasting=False)
+
+    def origin(self, setting: str) -> str:
+        return "default"
+
+    async def run(self, command: str, args: Any, kwargs: Any, *, tell: Any, **_: Any) -> Any:
+        await self._plugin.take_time(lasting=False)
+        match command:
+            case "hold":
+                tell(Progress(0.5, 1.0, "holding"))
+                await self._plugin.hold.wait(lasting=False)
+            case "fail":
+                raise CommandError(PLUGIN_CRASHED, "cannot call: on purpose", {"traceback": "x" * 1000})
+            case "large":
+                return LARGE
+        return [args, kwargs]
 
 
 class StandInRegistry(Registry):

@@ -204,9 +204,11 @@ def test_the_completion_script_is_sound(shell: str) -> None:
     probe = script + (
         'COMP_WORDS=(plugctl --socket /x rel); COMP_CWORD=3; _plugctl; echo "${COMPREPLY[@]}"\n'
         'COMP_WORDS=(plugctl load --js); COMP_CWORD=2; _plugctl; echo "${COMPREPLY[@]}"\n'
+        'COMP_WORDS=(plugctl set --per); COMP_CWORD=2; _plugctl; echo "${COMPREPLY[@]}"\n'
+        'COMP_WORDS=(plugctl verify pyproj); COMP_CWORD=2; _plugctl; echo "${COMPREPLY[@]}"\n'
     )
-    done = subprocess.run(["bash", "-c", probe], capture_output=True, text=True, check=True, timeout=DEADLINE)
-    assert (done.stdout, done.stderr) == ("reload\n--json\n", "")
+    done = subprocess.run(["bash", "-c", probe], capture_output=True, text=True, check=True, timeout=DEADLINE, cwd=ROOT)
+    assert (done.stdout, done.stderr) == ("reload\n--json\n--persist\npyproject.toml\n", "")
 
 
 def test_on_a_real_terminal_states_have_colours(socket_path: Path) -> None:

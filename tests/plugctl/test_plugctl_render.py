@@ -122,6 +122,8 @@ DESCRIPTION: dict[str, Any] = {
             "name": "period",
             "type": "number",
             "value": 5,
+            "origin": "saved",
+            "ignored": None,
             "default": 1,
             "help": "Seconds.",
             "minimum": 1,
@@ -200,7 +202,7 @@ def test_a_description_shows_all_that_can_be_used() -> None:
         "requires load",
         "system.cpu.time counter s cpu.mode Time.",
         "reset [hard: boolean = False], core: integer Start again.",
-        "period number 5 1 1 … 60 Seconds.",
+        "period number 5 saved 1 1 … 60 Seconds.",
         "percpu True",
     ):
         assert part in shown

@@ -186,6 +186,7 @@ OURS = re.compile(r"\x1b\[(?:[0-9]+)?m")  # colours
 METRIC = {"name": "a.b", "kind": "gauge", "unit": "s", "labels": ["one"], "help": "helps"}
 PARAMETER = {"name": "word", "type": "str", "required": False, "default": "x"}
 SETTING = {"name": "period", "type": "int", "value": 5, "default": 1, "help": "helps", "minimum": 1, "maximum": 9}
+SETTING |= {"origin": "saved", "ignored": "why not"}
 EVENT = {"time": 1.7e9, "plugin": "cpu", "generation": 1, "from": "running", "to": "failed", "cause": "why"}
 ERROR = {"code": "plugin.invalid", "message": "cannot load it", "data": {"plugin": "x", "name": "x"}}
 STATUS = {
@@ -280,7 +281,7 @@ SAMPLES = {"subscription": 1, "plugin": "cpu", "time": 1.7e9, "dropped": 2, "sam
 NOTIFIED = {"sample": SAMPLES, "event": {"subscription": 1, **EVENT}}
 ARGUMENTS = {"describe": ["cpu"], "why": ["cpu"], "check": ["cpu"], "load": ["x"], "unload": ["x"], "get": ["cpu"]}
 ARGUMENTS |= {"set": ["cpu", "period", "5"], "call": ["cpu", "echo"]}
-LOCAL = {"watch", "completion", "help"}
+LOCAL = {"watch", "completion", "help", "lock", "verify"}
 
 
 def hostile(thing: Any) -> Iterator[Any]:
@@ -362,6 +363,33 @@ def test_nor_does_it_on_a_terminal_with_colours(run: Run, socket_path: Path, met
                 assert_harmless(stream, coloured=True)
 
 
+def test_nor_do_values_with_their_origins(run: Run, socket_path: Path) -> None:
+    """Whatever a setting's value is, and wherever it is said to be from."""
+    values = {name: {"value": value, "origin": "saved"} for name, value in ANSWERS["get"].items()}
+    variants = list(hostile(values))
+    with answers_in_turn(socket_path, "get", [variant for variant in variants for _ in range(2)]):
+        for _ in variants:
+            for arguments in (["get", "cpu", "--origin"], ["get", "cpu", "--origin", "--json"]):
+                for stream in run(*arguments)[1:]:
+                    assert_harmless(stream)
+
+
+def test_nor_does_a_lock(run: Run, socket_path: Path, tmp_path: Path) -> None:
+    """Nor what differs from it, or is no lock."""
+    lock = tmp_path / "plugins.lock"
+    lock.write_text(json.dumps({"cpu": "cd" * 32, HOSTILE: "ab" * 32}))
+    for variant in hostile([CPU, DISK]):
+        socket_path.unlink(missing_ok=True)
+        with answering(socket_path, {"version": ANSWERS["version"] | {"version": HOSTILE}, "list": variant}):
+            outcomes = [run(*line) for line in (["lock"], ["verify", str(lock)], ["verify", str(lock), "--json"])]
+        for outcome in outcomes:
+            for stream in outcome[1:]:
+                assert_harmless(stream)
+    lock.write_text(json.dumps([HOSTILE]))
+    assert_harmless(run("verify", str(lock)).err)
+    assert_harmless(run("verify", HOSTILE.replace("\0", "")).err)
+
+
 def test_nor_does_the_short_status(run: Run, socket_path: Path) -> None:
     """That of plugctl alone."""
     variants = list(hostile(STATUS))
@@ -390,7 +418,7 @@ def test_nor_does_a_notification(run: Run, socket_path: Path, method: str, argum
             assert_harmless(stream)
 
 
-@pytest.mark.parametrize("method", [name for name in VERBS if name not in ("completion", "help")])
+@pytest.mark.parametrize("method", [name for name in VERBS if name not in ("completion", "help", "verify")])
 def test_nor_does_an_error(run: Run, socket_path: Path, method: str) -> None:
     """Code, message and data are anybody's words."""
     arguments = [method, *ARGUMENTS.get(method, [])]
