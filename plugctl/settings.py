@@ -32,7 +32,7 @@ def show(call: Call, output: Output) -> int:
 
 
 def change(call: Call, output: Output) -> int:
-    """Set a setting (``SETTING VALUE``, ``SETTING=VALUE``), or with ``--unset`` forget that; show the value it has then.
+    """Set a setting (``SETTING VALUE``, ``SETTING=VALUE``) or, with ``--unset``, forget it; show what it is then.
 
     Raises:
         UsageError: a value is missing, or there is one too many.

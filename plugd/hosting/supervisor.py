@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import weakref
 from collections.abc import Mapping
 
 import anyio
@@ -61,8 +62,10 @@ class Supervisor:
         self._breaches = 0
         self._streak = Streak()
         self._probation = Probation()
-        self._gate = Gate(self._begin_collection)  # closed until the next generation is in force
-        self.calls = Calls(self, self._gate, environment)
+        # Weakly: without circles a plugin that is unloaded goes at once, and its sealed copy with it.
+        me: Supervisor = weakref.proxy(self)
+        self._gate = Gate(lambda: me._begin_collection())  # noqa: PLW0108 - not bound to it; closed until the next generation is in force
+        self.calls = Calls(me, self._gate, environment)
         self._log = log.bind(plugin=self.name)
 
     # What it is set to
