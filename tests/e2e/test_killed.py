@@ -32,6 +32,28 @@ class Spawner(Plugin):
 '''
 
 
+STUBBORN = '''"""Dies in its second collection, and hangs in the first of its next life."""
+
+import os
+import time
+
+from plugd.plugin import Gauge, Plugin
+
+
+class Stubborn(Plugin):
+    interval = 0.1
+    value = Gauge("test.value")
+
+    class Options:
+        marker: str = ""
+
+    def collect(self):
+        if os.path.exists(self.options.marker):
+            time.sleep(3600)
+        yield self.value(1)
+'''
+
+
 def _marked(mark: bytes) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
@@ -61,3 +83,14 @@ def test_a_file_in_the_place_of_the_socket_is_left_alone(tmp_path: Path) -> None
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
     assert done.returncode == 73
     assert file.read_text() == "content"
+
+
+def test_an_attempt_to_start_again_does_not_hold_up_the_end(daemon: Daemons) -> None:
+    """A plugin that hangs as it is started again may do so for a minute; plugd ends all the same."""
+    marker = daemon.directory / "marker"
+    config = f"[restart]\ndelay = 0.1\n[plugins.stubborn]\ntimeout = 60\noptions = {{ marker = '{marker}' }}\n"
+    running = daemon(plugins={"stubborn": STUBBORN}, config=config)
+    marker.touch()
+    os.kill(running.plugin("stubborn")["pid"], signal.SIGKILL)
+    wait_until(lambda: any(row["cause"] == "trying again" for row in running.records("plugin_starting")), "the attempt")
+    assert running.stop() == 0
