@@ -71,10 +71,13 @@ def test_ctrl_c_ends_the_command_and_not_the_plugin(daemon: Daemons) -> None:
     with subprocess.Popen(
         line, env=clean_environ(running.directory), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        wait_until(lambda: running.plugin("working")["collects"] > row["collects"] + 2, "collections meanwhile")
-        assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=20) == ("", "")
+        try:
+            wait_until(lambda: running.plugin("working")["collects"] > row["collects"] + 2, "collections meanwhile")
+            assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=20) == ("", "")
+        finally:
+            process.kill()
     assert process.returncode == 130
     wait_until(lambda: done(running) == 1, "the end of the command")
     (cancelled,) = [line for line in running.records("audit") if line["outcome"] == "cancelled"]
