@@ -19,7 +19,7 @@ from plugd.worker.series import Collected
 
 REQUEST_INVALID = "request.invalid"
 USUAL_TIMEOUT = 30.0  # seconds, where the daemon names no other
-CALL_TIMEOUT = 25.0  # seconds for a run that somebody has asked for; the daemon waits a little longer
+CALL_TIMEOUT = 25.0  # seconds for a run that somebody has asked for and given no deadline
 CALL_CHARACTERS = 64 * 1024  # of what it printed then
 
 MARGIN = 0.1  # of the time for a collection, by which the program must end before the daemon ends the worker
@@ -156,7 +156,9 @@ class CommandHost:
             usage = f"argument: {' or '.join(allowed)}" if allowed else ""
             raise Failure(REQUEST_INVALID, f"run({usage}): got {', '.join(map(repr, arguments))}")
         started = time.monotonic()
-        output = run(self._program, *arguments, deadline=started + CALL_TIMEOUT)
+        timeout = params.get("timeout", CALL_TIMEOUT)
+        margin = min(timeout * MARGIN, MARGIN_MOST)
+        output = run(self._program, *arguments, deadline=started + timeout - margin)
         return {
             "status": output.status,
             "duration": time.monotonic() - started,
