@@ -16,18 +16,23 @@ PAUSE = 0.02  # seconds between them
 
 
 def mark_of(pid: int) -> str:
-    """Return the mark of a daemon: its pid, and when it started, in ticks since boot.
+    """Return the mark of a daemon: its pid, when it started, in ticks since boot, and where its pid is one.
 
     Raises:
         OSError: there is no such process.
     """
     with open(f"/proc/{pid}/stat", "rb") as file:
         text = file.read()
-    return f"{pid}.{int(text[text.rindex(b')') + 2 :].split()[19])}"
+    return f"{pid}.{int(text[text.rindex(b')') + 2 :].split()[19])}.{_namespace()}"
 
 
 def is_of_dead_daemon(mark: str) -> bool:
-    """Whether a mark is that of a daemon which is no more."""
+    """Whether a mark is that of a daemon which is no more.
+
+    One in a container has a pid of its own there, and by it cannot be found from outside: it is taken for alive.
+    """
+    if mark.rpartition(".")[2] != _namespace():
+        return False
     try:
         return mark_of(int(mark.partition(".")[0])) != mark
     except (OSError, ValueError):
@@ -46,6 +51,14 @@ def kill_marked(condemned: Callable[[str], bool]) -> None:
             except (ProcessLookupError, PermissionError):
                 pass  # It has ended; or it has more rights than this process.
         time.sleep(PAUSE)
+
+
+def _namespace() -> str:
+    """Return what tells this process's PID namespace from others: pid_namespaces(7)."""
+    try:
+        return str(os.stat("/proc/self/ns/pid").st_ino)
+    except OSError:  # This kernel knows of none.
+        return "0"
 
 
 def _marked() -> list[tuple[int, str]]:
