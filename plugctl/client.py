@@ -47,45 +47,57 @@ def connect(paths: Sequence[str], timeout: float, is_trusted: Callable[[int], bo
     reasons = []
     denied = ""
     for path in paths:
-        connection = Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
         try:
-            # Blocking, with the kernel's own timeout: a socket that does not block is refused with EAGAIN, and not
-            # queued, while the daemon's backlog is full (unix(7)).
-            connection.setsockopt(SOL_SOCKET, SO_SNDTIMEO, _timeval(timeout))
-            connection.connect(path)
-            uid = _peer_uid(connection)
-            if not is_trusted(uid):
-                raise _untrusted(path, uid)
-            return Client(connection, path, timeout)
-        except BlockingIOError:
-            connection.close()
-            raise CallError(
-                "client.timeout",
-                f"cannot connect to {path!r} within {timeout:g} s",
-                {"socket": path, "timeout": timeout},
-            ) from None
+            return Client(lambda path: _connect(path, timeout, is_trusted), path, timeout)
         except OSError as error:
-            connection.close()
             if error.errno in (errno.EACCES, errno.EPERM):
                 denied = denied or path
             reasons.append(f"{path!r}: {_reason(error)}")
-        except BaseException:
-            connection.close()
-            raise
     if denied:
         raise CallError("client.denied", f"cannot open socket {denied!r}: permission denied", {"socket": denied})
     raise CallError("client.no_daemon", f"cannot reach plugd at {'; '.join(reasons)}", {"sockets": list(paths)})
 
 
-class Client:
-    """A connection to the daemon, and its owner: closed at the end of a ``with`` block."""
+def _connect(path: str, timeout: float, is_trusted: Callable[[int], bool]) -> Socket:
+    connection = Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+    try:
+        # Blocking, with the kernel's own timeout: a socket that does not block is refused with EAGAIN, and not
+        # queued, while the daemon's backlog is full (unix(7)).
+        connection.setsockopt(SOL_SOCKET, SO_SNDTIMEO, _timeval(timeout))
+        connection.connect(path)
+        uid = _peer_uid(connection)
+        if not is_trusted(uid):
+            raise _untrusted(path, uid)
+    except BlockingIOError:
+        connection.close()
+        message = f"cannot connect to {path!r} within {timeout:g} s"
+        raise CallError("client.timeout", message, {"socket": path, "timeout": timeout}) from None
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
-    def __init__(self, connection: Socket, path: str, timeout: float) -> None:
+
+class Client:
+    """A connection to the daemon, and its owner: closed at the end of a ``with`` block.
+
+    Args:
+        connect_to: returns a connected socket to a path; raises OSError or CallError. It is called at once, and again
+            where a daemon that stops takes no more.
+        path: of the daemon's socket.
+        timeout: seconds for each request.
+    """
+
+    def __init__(self, connect_to: Callable[[str], Socket], path: str, timeout: float) -> None:
         self.path = path
         self.timeout = timeout
-        self._connection = connection
-        self._unpacker = msgpack.Unpacker(max_buffer_size=FRAME_BYTES, strict_map_key=False)
+        self._connect_to = connect_to
         self._last_id = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._connection = self._connect_to(self.path)
+        self._unpacker = msgpack.Unpacker(max_buffer_size=FRAME_BYTES, strict_map_key=False)
 
     def __enter__(self) -> Self:
         return self
@@ -101,6 +113,9 @@ class Client:
     ) -> Any:
         """Send a request and wait for its result.
 
+        A daemon that stops refuses what it will not answer before it is sent: then the request is sent anew, to the
+        one that takes its place at the same socket.
+
         Args:
             method: the method's name.
             params: its parameters, by name.
@@ -111,9 +126,17 @@ class Client:
         """
         deadline = monotonic() + self.timeout
         self._last_id += 1
-        self._send(msgpack.packb([REQUEST, self._last_id, method, [params] if params else []]), deadline, method)
+        data = msgpack.packb([REQUEST, self._last_id, method, [params] if params else []])
+        taken = self._send(data, deadline, method)
         while True:
-            frame = self._receive(deadline, method)
+            try:
+                frame = self._receive(deadline, method)
+            except CallError as error:
+                if taken or error.code != "client.closed" or monotonic() >= deadline:
+                    raise
+                self._reconnect(error)
+                taken = self._send(data, deadline, method)
+                continue
             if frame[0] == RESPONSE and frame[1] in (self._last_id, None):  # None: it could not even read our id
                 if frame[2] is not None:
                     raise error_of(frame[2])
@@ -145,14 +168,23 @@ class Client:
             if frame[0] == NOTIFICATION:
                 return _notification(frame)
 
-    def _send(self, data: bytes, deadline: float, method: str) -> None:
+    def _reconnect(self, closed: CallError) -> None:
+        self._connection.close()
+        try:
+            self._begin()
+        except OSError:
+            raise closed from None  # There is no other.
+
+    def _send(self, data: bytes, deadline: float, method: str) -> bool:
+        """Return whether the daemon has taken it; where not, it has hung up, and may have said why before."""
         self._connection.settimeout(max(deadline - monotonic(), 0.001))
         try:
             self._connection.sendall(data)
         except TimeoutError:
             raise self._timed_out(method) from None
         except OSError:
-            pass  # It hung up; it may have said why before: that is read next
+            return False
+        return True
 
     def _receive(self, deadline: float | None, method: str) -> list[Any]:
         """Return the next frame; a deadline of None never comes."""

@@ -1,15 +1,17 @@
 """The daemon: builds the parts, in the order of their lives, and ends them in the reverse order."""
 
 import contextlib
+import faulthandler
 import functools
 import gc
 import os
 import resource
 import signal
 import socket
+import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import anyio
 import structlog
@@ -36,11 +38,14 @@ from plugd.log import LogRing, configure
 from plugd.sampling.scheduler import Scheduler
 from plugd.sampling.store import MetricStore
 from plugd.sampling.subscription import Broker
+from plugd.service import Service
 from plugd.settings import Settings
+from plugd.watchdog import Watchdog
 
 log = structlog.get_logger()
 
 DESCRIPTORS = 65_536  # as many as it lets itself have, if it may
+HOLD = 1.0  # seconds at most that clients of a restart wait for all plugins: most are there after a third of it
 EXIT_OK = 0
 EXIT_IN_USE = 69  # EX_UNAVAILABLE, sysexits.h
 EXIT_CANNOT_CREATE = 73  # EX_CANTCREAT
@@ -50,6 +55,8 @@ def run(settings: Settings) -> int:
     """Run until a signal says to stop; return the exit status."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, DESCRIPTORS)), hard))
+    if sys.stderr is not None:
+        faulthandler.enable()  # The watchdog ends what hangs with SIGABRT: where it hung is in the journal then.
     ring = LogRing()
     configure(settings.config.log.level, settings.config.log.format, ring)
     control = settings.config.control
@@ -62,7 +69,7 @@ def run(settings: Settings) -> int:
                 settings = settings._replace(socket=path, flags=settings.flags._replace(socket=path))
             else:
                 listener = stack.enter_context(listening_socket(settings.socket, control.mode, control.group))
-            return anyio.run(Daemon(settings, ring).serve, listener)
+            return anyio.run(Daemon(settings, ring, inherited=bool(handed)).serve, listener)
     except SocketInUse as error:
         log.error("socket_in_use", socket=str(error))
         return EXIT_IN_USE
@@ -72,11 +79,18 @@ def run(settings: Settings) -> int:
 
 
 class Daemon:
-    """One run of plugd."""
+    """One run of plugd.
 
-    def __init__(self, settings: Settings, ring: LogRing) -> None:
+    Args:
+        settings: the configuration and the flags.
+        ring: that the log is kept in.
+        inherited: whether clients can have connected before it started, since another holds the socket.
+    """
+
+    def __init__(self, settings: Settings, ring: LogRing, *, inherited: bool) -> None:
         self._settings = settings
         self._ring = ring
+        self._inherited = inherited
         self._context: Context
 
     async def serve(self, listener: socket.socket) -> int:
@@ -101,6 +115,7 @@ class Daemon:
                 saved=SavedSettings(self._settings.state_dir),
             )
             registry = Registry(environment, self._discover)
+            service = Service(registry, events)
             self._context = Context(
                 settings=self._settings,
                 registry=registry,
@@ -111,6 +126,7 @@ class Daemon:
                 ring=self._ring,
                 policy=_policy(self._settings),
                 reload_settings=self._reload_settings,
+                reloading=service.reloading,
                 started_at=time.time(),
                 started_monotonic=time.monotonic(),
                 boot_id=uuid.uuid4().hex,
@@ -124,34 +140,51 @@ class Daemon:
             startlog.open()
             tasks.start_soon(scheduler.run)
             tasks.start_soon(watch.run)
-            async with ControlServer(listener, self._context, tasks):
-                await self._run_until_stopped(registry)
-            systemd.notify_stopping()
-            await registry.stop()
+            watchdog_seconds = systemd.watchdog_seconds()
+            if watchdog_seconds is not None:
+                tasks.start_soon(Watchdog(watchdog_seconds, scheduler.overdue, forkserver.answers).run)
+            with contextlib.ExitStack() as ending:
+                signals = ending.enter_context(anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+                async with ControlServer(listener, self._context, tasks) as server:
+                    await self._run_until_stopped(registry, service, server, signals)
+                    ending.enter_context(service.stopping())
+                    tasks.start_soon(_hasten, server, signals)
+                await registry.stop()
             startlog.close()
             tasks.cancel_scope.cancel()
         log.info("plugd_stopped")
         return EXIT_OK
 
-    async def _run_until_stopped(self, registry: Registry) -> None:
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            async with anyio.create_task_group() as starting:
-                starting.start_soon(self._start, registry)
-                async for number in signals:
-                    if number == signal.SIGHUP:
-                        starting.start_soon(self._reload)
-                        continue
-                    log.info("signal_received", signal=signal.Signals(number).name)
-                    starting.cancel_scope.cancel()
-                    break
+    async def _run_until_stopped(
+        self, registry: Registry, service: Service, server: ControlServer, signals: AsyncIterator[signal.Signals]
+    ) -> None:
+        async with anyio.create_task_group() as starting:
+            started = anyio.Event()
+            starting.start_soon(self._start, registry, service, started)
+            starting.start_soon(self._open, server, started)
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    starting.start_soon(self._reload)
+                    continue
+                log.info("signal_received", signal=number.name)
+                starting.cancel_scope.cancel()
+                break
 
-    async def _start(self, registry: Registry) -> None:
-        await registry.start()
+    async def _open(self, server: ControlServer, started: anyio.Event) -> None:
+        """Let clients in: at once, or where they wait on a socket that is not ours, when their plugins are there."""
+        with anyio.move_on_after(HOLD if self._inherited else 0):
+            await started.wait()
+        server.open()
+
+    async def _start(self, registry: Registry, service: Service, started: anyio.Event) -> None:
+        with service.busy():
+            await registry.start()
+        started.set()
         gc.collect()
         gc.freeze()  # The parts live as long as the process: no collection need look at them again.
         running = sum(each.state == "running" for each in registry.all())
         total = len(registry.all())
-        systemd.notify_ready(f"{running} of {total} plugins running")
+        service.ready()
         hint = (
             "plugctl stats"
             if self._settings.flags.socket is None
@@ -162,8 +195,9 @@ class Daemon:
     async def _reload(self) -> None:
         """Do what ``plugctl reload`` does: SIGHUP has nobody to answer to but the log."""
         try:
-            await self._reload_settings(dry_run=False)
-            result = await self._context.registry.reload(None)
+            with self._context.reloading():
+                discover = await self._reload_settings(dry_run=False)
+                result = await self._context.registry.reload(None, discover=discover)
         except CommandError as error:
             log.error("reload_failed", reason=error.message)
             return
@@ -192,6 +226,13 @@ class Daemon:
 
     def _discover(self) -> Found:
         return _find(self._settings)
+
+
+async def _hasten(server: ControlServer, signals: AsyncIterator[signal.Signals]) -> None:
+    """Take it from a second signal that nobody wants to wait for clients."""
+    async for number in signals:
+        if number != signal.SIGHUP:
+            server.hasten()
 
 
 def _find(settings: Settings) -> Found:

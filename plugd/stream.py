@@ -6,6 +6,7 @@ requests a second.
 """
 
 import asyncio
+import contextlib
 import select
 import socket
 import time
@@ -109,6 +110,15 @@ class FrameStream:
             self.close(reason)
         elif self._linger is None:
             self._linger = self._loop.call_later(LINGER, self.close, reason)
+
+    def end_reading(self) -> None:
+        """Take no more from the peer than what it has sent already; at its end ``on_eof`` is called, as at any other.
+
+        Nothing is lost between the two sides: what the peer's kernel took before is still read here, and what it
+        sends from now on is refused there at once, with EPIPE (shutdown(2), SHUT_RD on a Unix socket).
+        """
+        with contextlib.suppress(OSError):  # It has gone already.
+            self._socket.shutdown(socket.SHUT_RD)
 
     def close(self, reason: str) -> None:
         """Close now. Closing twice does nothing."""

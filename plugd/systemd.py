@@ -3,7 +3,7 @@
 import os
 import socket
 import time
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import NamedTuple
 
 _FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START
@@ -27,6 +27,32 @@ def notify_stopping(status: str = "") -> None:
 def notify_status(status: str) -> None:
     """Set the line that ``systemctl status`` shows."""
     _notify(*_status(status))
+
+
+def notify_extend_timeout(seconds: float) -> None:
+    """Ask for so many seconds from now, at least, before a start, reload or stop that lasts is given up."""
+    _notify(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
+
+
+def notify_watchdog() -> None:
+    """Say that the daemon does what it is for; without it for :func:`watchdog_seconds` it is killed."""
+    _notify("WATCHDOG=1")
+
+
+def listens(environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether there is a manager to tell anything."""
+    return environ.get("NOTIFY_SOCKET", "").startswith(("/", "@"))
+
+
+def watchdog_seconds(environ: Mapping[str, str] = os.environ) -> float | None:
+    """Return within how many seconds the manager wants :func:`notify_watchdog`: sd_watchdog_enabled(3).
+
+    None: it does not want it, or of another process.
+    """
+    microseconds = environ.get("WATCHDOG_USEC", "")
+    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):  # It is a parent of ours that is watched.
+        return None
+    return int(microseconds) / 1e6 if microseconds.isascii() and microseconds.isdigit() and int(microseconds) else None
 
 
 class HandedOver(NamedTuple):
@@ -57,9 +83,9 @@ def listen_sockets(environ: MutableMapping[str, str] = os.environ) -> list[Hande
 
 
 def _notify(*lines: str) -> None:
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address.startswith(("/", "@")):
+    if not listens():
         return
+    address = os.environ["NOTIFY_SOCKET"]
     if address.startswith("@"):  # an abstract socket
         address = f"\0{address[1:]}"
     try:

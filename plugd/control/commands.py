@@ -4,6 +4,7 @@ A handler takes the session and its parameters and returns what msgpack can carr
 CommandError is the only exception that becomes an answer.
 """
 
+import contextlib
 import functools
 import os
 import platform
@@ -209,10 +210,11 @@ async def handle_unload(session: "Session", params: p.Unload) -> dict[str, Any]:
 async def handle_reload(session: "Session", params: p.Reload) -> dict[str, Any]:
     context = session.context
     actor = _actor(session, params, params.names)
-    discover = None
-    if not params.names:
+    if params.names:
+        return await context.registry.reload(params.names, dry_run=params.dry_run, actor=actor)
+    with context.reloading() if not params.dry_run else contextlib.nullcontext():
         discover = await context.reload_settings(params.dry_run)
-    return await context.registry.reload(params.names, dry_run=params.dry_run, actor=actor, discover=discover)
+        return await context.registry.reload(None, dry_run=params.dry_run, actor=actor, discover=discover)
 
 
 async def handle_pause(session: "Session", params: p.Pause) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from plugd.catalog.discovery import Found
@@ -25,6 +26,7 @@ class Context:
     Attributes:
         reload_settings: reads the configuration anew, puts it in force unless it is a dry run, and returns what
             finds plugins by it; raises CommandError and changes nothing where it is invalid.
+        reloading: tells the service manager of a reload, for as long as the block lasts.
         started_at: Unix seconds.
         started_monotonic: seconds of CLOCK_MONOTONIC.
         boot_id: of this run of the daemon: another one after every start.
@@ -53,3 +55,4 @@ class Context:
     audit: Audit = field(default_factory=Audit)
     replies: Replies = field(default_factory=Replies)
     notes: Sequence[str] = ()
+    reloading: Callable[[], AbstractContextManager[None]] = nullcontext

@@ -5,9 +5,11 @@ import errno
 import os
 import resource
 import socket
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+import anyio
 import structlog
 from anyio.abc import TaskGroup
 
@@ -28,6 +30,9 @@ SPARE_FOR_ROOT = 16
 ACCEPTS_PER_TURN = 32  # then the loop has others to serve
 PAUSE = 0.1  # seconds without accepting when descriptors have run out
 CROWD = 32  # connections; when it has gone, what it needed is given back
+DRAIN = 5.0  # seconds that requests have to be done when plugd stops; then they are cancelled
+DRAIN_PERIOD = 0.05  # seconds between two looks whether they are
+FAREWELL = 0.5  # seconds that clients have to take the last answers
 DEADLINES_PERIOD = 1.0  # seconds between two looks at the deadlines of all connections
 
 
@@ -49,25 +54,60 @@ class ControlServer:
         self._context = context
         self._tasks = tasks
         self._connections = Connections()
+        self._ended = anyio.Event()
+        self._patience = anyio.CancelScope()
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._resume: asyncio.TimerHandle | None = None
         self._deadlines: asyncio.TimerHandle | None = None
         self._peak = 0  # of connections, since memory was last given back
 
     async def __aenter__(self) -> Self:
-        self._loop.add_reader(self._listener, self._handle_acceptable)
         return self
+
+    def open(self) -> None:
+        """Begin to accept clients; those who have connected before were waiting in the socket's backlog."""
+        self._loop.add_reader(self._listener, self._handle_acceptable)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Take no more clients, answer what was asked for, and end the connections.
+
+        Who connects from now on waits in the backlog of the socket: where systemd holds it, for the next plugd.
+        """
+        if self._resume is not None:
+            self._resume.cancel()
         self._loop.remove_reader(self._listener)
-        for timer in (self._resume, self._deadlines):
-            if timer is not None:
-                timer.cancel()
+        try:
+            if error is None:
+                await self._drain()
+        finally:
+            if self._deadlines is not None:
+                self._deadlines.cancel()
+            for session in self._connections.all():
+                session.close("plugd is stopping")
+            os.close(self._reserve)
+
+    def hasten(self) -> None:
+        """Give up waiting for clients, now or when it comes to that: whoever stops plugd has no more patience."""
+        self._patience.cancel()
+
+    async def _drain(self) -> None:
         for session in self._connections.all():
-            session.close("plugd is stopping")
-        os.close(self._reserve)
+            session.drain()
+        with self._patience:
+            await self._await_end(DRAIN, lambda session: session.awaited)
+        for session in self._connections.all():
+            session.requests.cancel_all()
+        await self._await_end(FAREWELL, lambda _: True)
+
+    async def _await_end(self, timeout: float, matters: Callable[[Session], bool]) -> None:
+        """Wait, for so many seconds at most, until there is no session any more that matters."""
+        with anyio.move_on_after(timeout):
+            while any(map(matters, self._connections.all())):
+                self._ended = anyio.Event()
+                with anyio.move_on_after(DRAIN_PERIOD):  # One may cease to matter before its client has read all.
+                    await self._ended.wait()
 
     def _handle_acceptable(self) -> None:
         for _ in range(ACCEPTS_PER_TURN):
@@ -108,6 +148,7 @@ class ControlServer:
 
     def _handle_end(self, session: Session) -> None:
         self._connections.discard(session)
+        self._ended.set()
         self._context.connections = len(self._connections)
 
     def _keep_deadlines(self) -> None:

@@ -1,5 +1,6 @@
 """One client's connection: its stream, its subscriptions, its deadlines, its end."""
 
+import asyncio
 import itertools
 import os
 import socket
@@ -25,6 +26,8 @@ from plugd.sampling.subscription import Subscription
 from plugd.stream import FrameStream
 
 log = structlog.get_logger()
+
+FIRST_REQUEST = 0.5  # seconds from when it connected that a client has for its first request while plugd stops
 
 _numbers = itertools.count(1)
 
@@ -62,6 +65,8 @@ class Session:
         self._next_subscription = itertools.count(1)
         self._large: anyio.Lock | None = None
         self._drained: anyio.Event | None = None
+        self._draining = False
+        self._first_request: asyncio.TimerHandle | None = None
         self._stream = FrameStream(
             sock,
             Limits(limits.request_bytes, limits.depth, limits.elements),
@@ -121,6 +126,29 @@ class Session:
         """End the connection of a client that sends no more, once it has all that it asked for."""
         if self._eof and not self._stream.closed and not self._has_more():
             self._stream.finish("all that was asked for is answered")
+
+    def drain(self) -> None:
+        """Answer what the client has asked so far, and end the connection.
+
+        A client that has only just connected may ask once: it could not know that it was too late.
+        """
+        self._draining = True
+        grace = FIRST_REQUEST - (time.monotonic() - self.active_at)
+        if self.proven or grace <= 0:
+            self._take_leave()
+        else:
+            self._first_request = asyncio.get_running_loop().call_later(grace, self._take_leave)
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a client that is being drained may still have a question, or wait for an answer, and does read."""
+        return (not self._eof or bool(self.requests)) and self._stream.stalled_for(time.monotonic()) < FIRST_REQUEST
+
+    def _take_leave(self) -> None:
+        if self._first_request is not None:
+            self._first_request.cancel()
+        self._end_subscriptions()
+        self._stream.end_reading()
 
     def close(self, reason: str) -> None:
         """End the connection."""
@@ -186,6 +214,11 @@ class Session:
             raise CommandError(REQUEST_INVALID, f"cannot unsubscribe: no subscription {number}")
         self._drop(subscription)
 
+    def _end_subscriptions(self) -> None:
+        for subscription in self._subscriptions.values():
+            self._drop(subscription)
+        self._subscriptions.clear()
+
     def _drop(self, subscription: Subscription) -> None:
         self.context.broker.remove(subscription)
         self.context.subscriptions[self.peer.uid] -= 1
@@ -203,6 +236,8 @@ class Session:
         if isinstance(message, Request):  # Clients have nothing to notify of, and are asked nothing.
             self.proven = True
             self.requests.handle(message)
+            if self._draining:
+                self._take_leave()
 
     def _handle_error(self, error: FrameError | MessageError) -> None:
         """Answer what is no request; after a FrameError the stream ends by itself."""
@@ -225,10 +260,10 @@ class Session:
 
     def _handle_close(self, reason: str) -> None:
         self._set_drained()
+        if self._first_request is not None:
+            self._first_request.cancel()
         try:
-            for subscription in self._subscriptions.values():
-                self._drop(subscription)
-            self._subscriptions.clear()
+            self._end_subscriptions()
             self.requests.cancel_all()
             log.debug("session_ended", session=self.number, uid=self.peer.uid, reason=reason)
         finally:

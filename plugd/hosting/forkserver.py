@@ -1,6 +1,7 @@
 """The daemon's end of the forkserver: starts it, asks it for workers, replaces it when it dies."""
 
 import asyncio
+import functools
 import os
 import signal
 import socket
@@ -50,6 +51,8 @@ class ForkServer:
         self._pidfd = -1
         self._sequence = 0
         self._waiting: dict[int, asyncio.Future[tuple[int, int]]] = {}
+        self._asked: float | None = None  # when it was asked for a sign of life, and has not given it yet
+        self._answer: asyncio.Future[tuple[int, int]]
         self._restart: asyncio.TimerHandle | None = None
         self._started = 0.0
         self._early_deaths = 0
@@ -88,13 +91,43 @@ class ForkServer:
             except ConnectionError as error:
                 reason = str(error)
             except TimeoutError:
-                # Stopped, or stuck: it is of no use to anybody.
                 reason = f"the forkserver did not answer within {SPAWN_TIMEOUT:.0f} s"
-                log.warning("forkserver_stuck", pid=self.pid)
-                self._end("no answer")
+                self._replace_stuck()
             except OSError as error:
                 raise ForkServerError(f"cannot make a worker's descriptors: {error.strerror}") from error
         raise ForkServerError(reason)
+
+    async def answers(self, timeout: float) -> bool:
+        """Return whether the forkserver answers within the time; one that has been silent for too long is replaced.
+
+        Args:
+            timeout: seconds.
+        """
+        if self._channel is None:
+            return False
+        if self._asked is None:
+            self._sequence += 1
+            self._asked = self._loop.time()
+            self._answer = self._waiting[self._sequence] = self._loop.create_future()
+            self._answer.add_done_callback(functools.partial(self._handle_sign_of_life, self._sequence))
+            try:
+                self._channel.send(msgpack.packb([self._sequence]))
+            except OSError:
+                pass  # It has ended, or there are thousands of requests before this one.
+        answered, _ = await asyncio.wait([self._answer], timeout=timeout)
+        if not answered and self._asked is not None and self._loop.time() - self._asked > SPAWN_TIMEOUT:
+            self._replace_stuck()
+        return bool(answered) and self._answer.exception() is None
+
+    def _handle_sign_of_life(self, sequence: int, _: asyncio.Future[tuple[int, int]]) -> None:
+        del self._waiting[sequence]
+        self._asked = None
+
+    def _replace_stuck(self) -> None:
+        """End a forkserver that is stopped, or stuck: it is of no use to anybody."""
+        log.warning("forkserver_stuck", pid=self.pid)
+        self._end("no answer")
+        self._start()
 
     def children(self) -> tuple[int, ...] | None:
         """Return the pid of the forkserver; None while a worker is being forked, and not known yet."""
@@ -181,7 +214,7 @@ class ForkServer:
         elif error is not None:
             future.set_exception(ForkServerError(error))
         else:
-            future.set_result((pid, descriptors[0]))
+            future.set_result((pid, descriptors[0] if descriptors else -1))
 
     def _handle_death(self) -> None:
         self._end("died")

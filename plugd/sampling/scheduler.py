@@ -94,6 +94,7 @@ class Scheduler:
         self._agenda = Agenda()
         self._line = TimeLine(time.monotonic(), time.time())
         self._changed = anyio.Event()
+        self._awake_by = time.monotonic() + LONGEST_SLEEP
         self.wakeups = 0
         self.late_max = 0.0
         self.resynchronised = 0
@@ -107,6 +108,10 @@ class Scheduler:
         """Tick a plugin no more."""
         self._agenda.remove(name)
 
+    def overdue(self) -> float:
+        """Return for how many seconds it should have been awake by now; 0: it sleeps, as it should."""
+        return max(0.0, time.monotonic() - self._awake_by)
+
     async def run(self) -> None:
         """Tick until cancelled."""
         while True:
@@ -115,6 +120,7 @@ class Scheduler:
             delay = LONGEST_SLEEP
             if due is not None:
                 delay = min(delay, self._line.monotonic(due) - time.monotonic())
+            self._awake_by = time.monotonic() + delay
             if delay > SLACK:
                 with anyio.move_on_after(delay):
                     await self._changed.wait()

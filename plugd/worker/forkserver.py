@@ -4,6 +4,7 @@ Started by exec, so that it shares nothing with the daemon; what workers need is
 shared with them by copy-on-write. It reads requests from a SOCK_SEQPACKET socket, one packet each:
 ``[sequence, name, rules]`` with three descriptors, the worker's RPC socket, stdout and stderr, and for a native
 plugin a fourth, the sealed copy of its file. The answer is ``[sequence, pid, error]`` with a pidfd of the worker.
+``[sequence]`` alone asks whether it is there, and is answered with ``[sequence, 0, nil]``.
 
 It forks twice. The intermediate process answers and ends, and the worker becomes a child of the daemon,
 which is a child subreaper: the daemon learns the exit status at first hand, and the forkserver's own death
@@ -64,8 +65,12 @@ def serve(channel: socket.socket, daemon_pid: int) -> None:
             return
         if not packet:
             return
+        sequence, *spawn = msgpack.unpackb(packet)
         try:
-            fork_worker(channel, daemon_pid, SpawnRequest(*msgpack.unpackb(packet)), descriptors)
+            if spawn:
+                fork_worker(channel, daemon_pid, SpawnRequest(sequence, *spawn), descriptors)
+            else:
+                channel.send(msgpack.packb([sequence, 0, None]))
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)

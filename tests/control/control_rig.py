@@ -340,7 +340,8 @@ async def serving(role: Role = Role.ADMIN, config: str = "") -> AsyncIterator[Se
             boot_id=uuid.uuid4().hex,
         )
         listener = stack.enter_context(listening_socket(str(path), 0o600, None))
-        async with anyio.create_task_group() as tasks, ControlServer(listener, context, tasks):
+        async with anyio.create_task_group() as tasks, ControlServer(listener, context, tasks) as control:
+            control.open()
             server = Serving(path, context)
             stack.callback(server.close)
             yield server

@@ -167,3 +167,19 @@ async def test_a_replacement_keeps_the_next_tick() -> None:
             await until(lambda seen=seen: len(ticks) > seen)
     for earlier, later in itertools.pairwise(ticks):
         assert later.due - earlier.due == pytest.approx(0.02 * (1 + earlier.skipped), abs=1e-5)
+
+
+async def test_it_is_overdue_when_it_does_not_come_round() -> None:
+    """As long as it sleeps it is not; a loop that is held up, or a task that has ended, shows."""
+    async with running() as scheduler:
+        ticks: list[Tick] = []
+        scheduler.add("often", 0.02, 0.0, ticks.append)
+        await until(lambda: len(ticks) > 3)
+        assert scheduler.overdue() < 1.0
+        time.sleep(0.1)  # noqa: ASYNC251 - it holds up the loop, as nothing should
+        assert scheduler.overdue() > 0.05
+        seen = len(ticks)
+        await until(lambda: len(ticks) > seen + 1)
+    with anyio.fail_after(DEADLINE):
+        while scheduler.overdue() == 0:  # noqa: ASYNC110 - nothing runs that could tell
+            await anyio.sleep(0.001)
