@@ -132,9 +132,9 @@ class Client:
             try:
                 frame = self._receive(deadline, method)
             except CallError as error:
-                if taken or error.code != "client.closed" or monotonic() >= deadline:
+                if taken or monotonic() >= deadline:
                     raise
-                self._reconnect(error)
+                self.reconnect(error)
                 taken = self._send(data, deadline, method)
                 continue
             if frame[0] == RESPONSE and frame[1] in (self._last_id, None):  # None: it could not even read our id
@@ -157,6 +157,21 @@ class Client:
         except CallError:
             pass  # It ends with the connection.
 
+    def reconnect(self, error: CallError) -> None:
+        """Connect anew, to the daemon that takes the place of one that has closed the connection.
+
+        Raises:
+            CallError: ``error`` itself, where that is no ``client.closed``, or nobody takes the place; or why the
+                new one cannot be asked.
+        """
+        if error.code != "client.closed":
+            raise error
+        self._connection.close()
+        try:
+            self._begin()
+        except OSError:
+            raise error from None
+
     def next_notification(self) -> tuple[str, dict[str, Any]]:
         """Wait, without an end, for a notification; return its method and its parameters.
 
@@ -167,13 +182,6 @@ class Client:
             frame = self._receive(None, "")
             if frame[0] == NOTIFICATION:
                 return _notification(frame)
-
-    def _reconnect(self, closed: CallError) -> None:
-        self._connection.close()
-        try:
-            self._begin()
-        except OSError:
-            raise closed from None  # There is no other.
 
     def _send(self, data: bytes, deadline: float, method: str) -> bool:
         """Return whether the daemon has taken it; where not, it has hung up, and may have said why before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from plugctl.errors import CallError
 from plugctl.output import drawn
 from plugctl.render.metrics import event, lost, samples
 from plugctl.session import session
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
 def run(call: Call, output: Output) -> Never:
     """Show notifications; with ``--json``, each as one object on a line of its own.
 
+    Where the daemon is restarted, and another takes its place at the same socket, they go on with that one's.
+
     Raises:
-        CallError: the daemon refuses, or goes away.
+        CallError: the daemon refuses, or goes away for good.
     """
     seen_lost = 0
 
@@ -38,4 +41,9 @@ def run(call: Call, output: Output) -> Never:
     with session(call) as client:
         client.request("subscribe", call.params, show)  # the first may come before the answer
         while True:
-            show(*client.next_notification())
+            try:
+                show(*client.next_notification())
+            except CallError as error:
+                client.reconnect(error)
+                seen_lost = 0
+                client.request("subscribe", call.params, show)

@@ -1,5 +1,6 @@
 """plugd under a service manager: what it tells, what a restart loses, and when the watchdog is fed."""
 
+import json
 import os
 import signal
 import socket
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 
 import msgpack
 import pytest
-from harness import DEADLINE, Daemons, plugctl, wait_until, write_plugin
+from harness import BIN, DEADLINE, Daemons, plugctl, wait_until, write_plugin
 from service_manager import Manager
 
 PLAIN = '''"""Works."""
@@ -216,6 +217,23 @@ def test_plugctl_sends_anew_what_was_refused(daemon: Daemons) -> None:
             manager.restart()
             assert asking.communicate("\n", timeout=DEADLINE)[0] == "pong\n"
             assert asking.returncode == 0
+
+
+def test_plugctl_watch_goes_on_over_a_restart(daemon: Daemons) -> None:
+    """It subscribes anew; without a daemon in the place of the old one it ends, and says so."""
+    with managed(daemon) as manager:
+        command = [BIN / "plugctl", "--socket", str(manager.path), "--json", "watch"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+            assert watching.stdout is not None
+            assert json.loads(watching.stdout.readline())["plugin"] == "one"
+            manager.restart()
+            before = manager.call("status")["started_at"]
+            while json.loads(watching.stdout.readline())["time"] < before:
+                pass
+            manager.path.unlink()
+            manager.stop()
+            _, told = watching.communicate(timeout=DEADLINE)
+            assert (watching.returncode, told) == (1, "plugctl: plugd closed the connection\n")
 
 
 def test_the_watchdog_is_fed_while_a_plugin_hangs(daemon: Daemons) -> None:
