@@ -18,15 +18,17 @@ if TYPE_CHECKING:
 def run(call: Call, output: Output) -> Never:
     """Show notifications; with ``--json``, each as one object on a line of its own.
 
-    Where the daemon is restarted, and another takes its place at the same socket, they go on with that one's.
+    Where the daemon says that it stops, and another takes its place at the same socket, they go on with that one's.
 
     Raises:
         CallError: the daemon refuses, or goes away for good.
     """
     seen_lost = 0
+    stopping = False
 
     def show(method: str, params: dict[str, Any]) -> None:
-        nonlocal seen_lost
+        nonlocal seen_lost, stopping
+        stopping = method == "stopping"
         if method not in ("sample", "event"):
             return
         if output.json:
@@ -44,6 +46,8 @@ def run(call: Call, output: Output) -> Never:
             try:
                 show(*client.next_notification())
             except CallError as error:
+                if not stopping:
+                    raise
                 client.reconnect(error)
-                seen_lost = 0
+                seen_lost, stopping = 0, False
                 client.request("subscribe", call.params, show)
