@@ -1,7 +1,6 @@
 """One client's connection: its stream, its subscriptions, its deadlines, its end."""
 
 import asyncio
-import functools
 import itertools
 import os
 import socket
@@ -149,7 +148,7 @@ class Session:
         if self._first_request is not None:
             self._first_request.cancel()
         if self._subscriptions:
-            self.notify(functools.partial(encode_notification, "stopping", {"time": time.time()}))
+            self.notify(lambda: encode_notification("stopping", {"time": time.time()}))
         self._end_subscriptions()
         self._stream.end_reading()
 
