@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import signal
 from pathlib import Path
 from typing import Any, get_args
 
@@ -90,7 +91,9 @@ def test_notifications_have_the_documented_shape(daemon: Daemons) -> None:
         client.call("call", name="tally", command="count")
         client.call("subscribe", patterns=["cpu"], events=True)
         seen: dict[str, set[str]] = {}
-        while set(seen) != {"sample", "event", "ping", "progress"}:
+        while "stopping" not in seen:
+            if set(seen) == {"sample", "event", "ping", "progress"}:
+                running.process.send_signal(signal.SIGTERM)
             method, params = client.next_notification()
             if method == "sample" and "event" not in seen:
                 client.call("pause", names=["cpu"])  # From then on there is nothing to be sent.
