@@ -95,7 +95,7 @@ class CommandHost:
     def collect(self, params: dict[str, Any]) -> dict[str, Any]:
         """Run the program, or take what one that goes on has printed since; ``params`` has the ``timeout``.
 
-        Returns: as ``PythonHost.collect``, and ``told``: ``[malformed lines, the first, a line for people]``; ``idle``:
+        Returns: see ``Collected.answer``; and ``told``: ``[malformed lines, the first, a line for people]``; ``idle``:
         whether nothing has come since the last time, so that what there was stays as it is.
 
         Raises:
@@ -115,19 +115,7 @@ class CommandHost:
         if parsed is not None:
             collected, told = self._metrics.take(parsed)
             self._tell(parsed, told)
-        return {
-            "time": wall,
-            "monotonic": started,
-            "duration": time.monotonic() - started,
-            "ids": collected.ids,
-            "values": collected.values,
-            "forget": collected.forget,
-            "dropped": collected.dropped,
-            "exploding": collected.exploding,
-            "cut": collected.cut,
-            "told": list(told),
-            "idle": parsed is None,
-        }
+        return collected.answer(wall, started) | {"told": list(told), "idle": parsed is None}
 
     def describe(self, params: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """Return its one command, for a program that is run each time; it has neither settings nor options."""

@@ -101,7 +101,7 @@ class NativeHost:
     def collect(self, params: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - native plugins have no inputs so far
         """Collect once.
 
-        Returns: as ``PythonHost.collect``.
+        Returns: see ``Collected.answer``.
         """
         buffer = self._buffer
         buffer.count, buffer.overflow = 0, 0
@@ -118,17 +118,7 @@ class NativeHost:
             raise self._invalid(str(error)) from error
         for first in range(0, len(collected.define), DEFINITIONS_PER_FRAME):
             self._notify("define", {"series": collected.define[first : first + DEFINITIONS_PER_FRAME]})
-        return {
-            "time": wall,
-            "monotonic": started,
-            "duration": time.monotonic() - started,
-            "ids": collected.ids,
-            "values": collected.values,
-            "forget": collected.forget,
-            "dropped": collected.dropped,
-            "exploding": collected.exploding,
-            "cut": collected.cut,
-        }
+        return collected.answer(wall, started)
 
     def call(self, params: dict[str, Any]) -> Any:
         """Run the command ``command`` with ``args`` and ``kwargs``."""

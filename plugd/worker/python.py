@@ -107,10 +107,7 @@ class PythonHost:
     def collect(self, params: dict[str, Any]) -> dict[str, Any]:
         """Collect once; ``params`` may have ``inputs``, the latest samples of required plugins.
 
-        Returns: ``time`` (Unix seconds) and ``monotonic`` (seconds), both of the start; ``duration`` (seconds);
-        ``ids`` (uint32s, or None: those of the last time) and ``values`` (float64s), in native order;
-        ``forget``; ``dropped``, ``exploding`` and ``cut``: see Collected. New series are sent ahead, as ``define``
-        notifications.
+        Returns: see ``Collected.answer``. New series are sent ahead, as ``define`` notifications.
         """
         if "inputs" in params:
             self._plugin.inputs = params["inputs"]
@@ -129,17 +126,7 @@ class PythonHost:
         except BaseException as error:
             raise describe_exception(error, "collect()", self._path) from error
         self._send_definitions(collected)
-        return {
-            "time": wall,
-            "monotonic": started,
-            "duration": time.monotonic() - started,
-            "ids": collected.ids,
-            "values": collected.values,
-            "forget": collected.forget,
-            "dropped": collected.dropped,
-            "exploding": collected.exploding,
-            "cut": collected.cut,
-        }
+        return collected.answer(wall, started)
 
     def call(self, params: dict[str, Any]) -> Any:
         """Run the command ``command`` with ``args`` and ``kwargs``; return its result, or Steps of a generator."""

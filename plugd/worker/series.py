@@ -3,6 +3,7 @@
 import itertools
 import math
 import operator
+import time
 from array import array
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -32,6 +33,28 @@ class Collected:
         self.dropped: dict[str, int] = {}
         self.exploding: dict[str, str] = {}
         self.cut = False
+
+    def answer(self, wall: float, started: float) -> dict[str, Any]:
+        """Return what a host answers to ``collect``, at its end; ``define`` has been sent ahead.
+
+        Args:
+            wall: when it was begun, in Unix seconds.
+            started: the same in seconds of CLOCK_MONOTONIC.
+
+        Returns: ``time`` and ``monotonic``, these two; ``duration`` (seconds); ``ids`` (uint32s) and ``values``
+        (float64s), in native order; ``forget``, ``dropped``, ``exploding`` and ``cut``.
+        """
+        return {
+            "time": wall,
+            "monotonic": started,
+            "duration": time.monotonic() - started,
+            "ids": self.ids,
+            "values": self.values,
+            "forget": self.forget,
+            "dropped": self.dropped,
+            "exploding": self.exploding,
+            "cut": self.cut,
+        }
 
 
 class SeriesTable:

@@ -77,7 +77,7 @@ class StdioHost:
     def collect(self, params: dict[str, Any]) -> dict[str, Any]:
         """Collect once; ``params`` may have ``inputs``, the latest samples of required plugins.
 
-        Returns: as ``PythonHost.collect``.
+        Returns: see ``Collected.answer``.
         """
         wall, started = time.time(), time.monotonic()
         asked = {"inputs": params["inputs"]} if "inputs" in params else {}
@@ -92,17 +92,7 @@ class StdioHost:
             raise self._invalid(f"collect: {error}") from error
         for rows in framed(collected.define):
             self._notify("define", {"series": rows})
-        return {
-            "time": wall,
-            "monotonic": started,
-            "duration": time.monotonic() - started,
-            "ids": collected.ids,
-            "values": collected.values,
-            "forget": collected.forget,
-            "dropped": collected.dropped,
-            "exploding": collected.exploding,
-            "cut": collected.cut,
-        }
+        return collected.answer(wall, started)
 
     def describe(self, params: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """Return what the program has declared: commands, settings, and options with their JSON Schema."""
