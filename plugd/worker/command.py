@@ -3,7 +3,6 @@
 import os
 import socket
 import time
-from collections.abc import Callable
 from typing import Any
 
 from plugd.formats.reading import Parsed
@@ -15,6 +14,7 @@ from plugd.worker.command_program import Program
 from plugd.worker.command_run import Output, run, write_out
 from plugd.worker.command_stream import StreamSource
 from plugd.worker.failure import CRASHED, INVALID, Failure
+from plugd.worker.notifications import Notify
 from plugd.worker.series import Collected
 
 REQUEST_INVALID = "request.invalid"
@@ -26,8 +26,6 @@ MARGIN = 0.1  # of the time for a collection, by which the program must end befo
 MARGIN_MOST = 0.5  # seconds
 
 _OWN_STDOUT = 1
-
-Notify = Callable[[str, dict[str, Any]], None]
 
 
 class CommandHost:

@@ -1,23 +1,20 @@
 """Metrics that nobody has declared: found in what a program prints, and declared to the daemon as they come."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from plugd.formats.reading import Fault, Parsed, Reading
 from plugd.metric import Counter, Gauge, Metric, Sample
+from plugd.worker.notifications import HELP_CHARACTERS, Notify, define, framed
 from plugd.worker.series import Collected, SeriesTable
 
 MOST_METRICS = 2000
 MOST_LABELS = 64  # of one metric
 LABEL_CHARACTERS = 1024  # of one value; the daemon cuts there as well
-HELP_CHARACTERS = 500
 NOTICE_CHARACTERS = 1000
-FRAME_ROWS = 256
-FRAME_CHARACTERS = 256 * 1024
 
 _KINDS: dict[str, type[Metric]] = {"gauge": Gauge, "counter": Counter}
 
-Notify = Callable[[str, dict[str, Any]], None]
 Shape = tuple[str, str, str, tuple[str, ...]]  # name, kind, unit, names of the labels
 
 
@@ -54,8 +51,7 @@ class DiscoveredMetrics:
         for rows in framed([_declaration(metric) for metric in declared]):
             self._notify("declare", {"metrics": rows})
         collected = self._table.take(samples)
-        for rows in framed(collected.define):
-            self._notify("define", {"series": rows})
+        define(self._notify, collected.define)
         return collected, _told(parsed, faults)
 
     def _samples(self, readings: Sequence[Reading], faults: "_Refusals", declared: list[Metric]) -> list[Sample]:
@@ -131,19 +127,3 @@ def _declaration(metric: Metric) -> dict[str, Any]:
         "labels": list(metric.labels),
         "help": clean(metric.help)[:HELP_CHARACTERS],
     }
-
-
-def framed(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    """Yield rows in as many as one frame may hold: neither too many nor too long, see WORKER_LIMITS."""
-    start, characters, values = 0, 0, 0
-    for position, row in enumerate(rows):
-        labels = row["labels"] if isinstance(row, dict) else row[2]
-        length, count = HELP_CHARACTERS + sum(map(len, labels)), 12 + len(labels)
-        too_long = characters + length > FRAME_CHARACTERS or values + count > 16 * FRAME_ROWS
-        if position > start and (too_long or position - start >= FRAME_ROWS):
-            yield rows[start:position]
-            start, characters, values = position, 0, 0
-        characters += length
-        values += count
-    if start < len(rows):
-        yield rows[start:]

@@ -5,14 +5,13 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable
-from typing import Any
 
 from plugd.formats.reading import Fault, Parsed, Reading
 from plugd.worker.command_formats import Format
 from plugd.worker.command_program import Program, kill_started
 from plugd.worker.command_run import ending_of
 from plugd.worker.failure import CRASHED, Failure
+from plugd.worker.notifications import Notify
 
 LINE_BYTES = 256 * 1024
 READ_BYTES = 64 * 1024  # that are parsed before the daemon is listened to again
@@ -21,7 +20,6 @@ MOST_NOTICES = 20  # likewise
 FIRST_WAIT = 2.0  # seconds for its first lines, before the first collection goes without
 STOP_WAIT = 1.0  # seconds to end by itself, when it is told to
 
-Notify = Callable[[str, dict[str, Any]], None]
 Key = tuple[str, tuple[tuple[str, str], ...]]
 
 

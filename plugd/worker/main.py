@@ -16,12 +16,11 @@ from plugd.worker import process
 from plugd.worker.calls import Calls
 from plugd.worker.confine import ConfinementError, confine
 from plugd.worker.failure import INVALID, Failure, describe_exception
+from plugd.worker.notifications import Notify
 from plugd.worker.python import PythonHost
 
 RECEIVE_BYTES = 64 * 1024
 OWN_DESCRIPTORS = 3  # of every worker: its RPC socket, stdout, stderr
-
-Notify = Callable[[str, dict[str, Any]], None]
 
 
 class Host(Protocol):

@@ -16,10 +16,8 @@ from plugd.worker.native_declaration import LABELS, Declaration, SettingRow, rea
 from plugd.worker.native_link import link
 from plugd.worker.native_series import NativeSeries, SeriesError
 from plugd.worker.native_values import Values, convert, read_value, typed, values_of
+from plugd.worker.notifications import Notify, define
 from plugd.worker.options import REQUEST_INVALID
-from plugd.worker.python import DEFINITIONS_PER_FRAME
-
-Notify = Callable[[str, dict[str, Any]], None]
 
 _libc = ctypes.CDLL(None)
 
@@ -116,8 +114,7 @@ class NativeHost:
             )
         except SeriesError as error:
             raise self._invalid(str(error)) from error
-        for first in range(0, len(collected.define), DEFINITIONS_PER_FRAME):
-            self._notify("define", {"series": collected.define[first : first + DEFINITIONS_PER_FRAME]})
+        define(self._notify, collected.define)
         return collected.answer(wall, started)
 
     def call(self, params: dict[str, Any]) -> Any:

@@ -23,15 +23,12 @@ from plugd.worker.failure import (
     line_in,
     remember_source,
 )
-from plugd.worker.series import DEFAULT_SAMPLES, Collected, SeriesTable
+from plugd.worker.notifications import Notify, define
+from plugd.worker.series import DEFAULT_SAMPLES, SeriesTable
 from plugd.worker.steps import Steps, is_steps
 
 if TYPE_CHECKING:
     from plugd.worker.event_loop import EventLoop
-
-Notify = Callable[[str, dict[str, Any]], None]
-
-DEFINITIONS_PER_FRAME = 256  # the daemon takes no frame of more than a few thousand elements
 
 
 class PythonHost:
@@ -125,7 +122,7 @@ class PythonHost:
             raise
         except BaseException as error:
             raise describe_exception(error, "collect()", self._path) from error
-        self._send_definitions(collected)
+        define(self._notify, collected.define)
         return collected.answer(wall, started)
 
     def call(self, params: dict[str, Any]) -> Any:
@@ -267,10 +264,6 @@ class PythonHost:
         if self._loop is None:
             raise Failure(INVALID, "an awaitable came from a method that is not async")
         return self._loop.run(awaitable)
-
-    def _send_definitions(self, collected: Collected) -> None:
-        for start in range(0, len(collected.define), DEFINITIONS_PER_FRAME):
-            self._notify("define", {"series": collected.define[start : start + DEFINITIONS_PER_FRAME]})
 
     def _change(self, plugin: Plugin, name: str, value: Any) -> None:
         declared = self._check_setting(name)

@@ -5,22 +5,20 @@ docs/stdio.md is its author's page.
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from plugd.metric import Metric, MetricError, Sample
 from plugd.plugin import API_VERSION
-from plugd.worker.command_metrics import framed
 from plugd.worker.command_program import Program
 from plugd.worker.failure import Failure, Fault, invalid
 from plugd.worker.native_arguments import bind, describe_parameters, options_of
 from plugd.worker.native_values import Parameter, convert
+from plugd.worker.notifications import Notify, define
 from plugd.worker.options import REQUEST_INVALID
 from plugd.worker.series import SeriesTable
 from plugd.worker.stdio_channel import UNKNOWN_METHOD, StdioChannel
 from plugd.worker.stdio_declaration import Declaration, read_declaration, text
-
-Notify = Callable[[str, dict[str, Any]], None]
 
 
 class StdioHost:
@@ -90,8 +88,7 @@ class StdioHost:
             collected = self._table.take(list(self._samples(answer)))
         except MetricError as error:
             raise self._invalid(f"collect: {error}") from error
-        for rows in framed(collected.define):
-            self._notify("define", {"series": rows})
+        define(self._notify, collected.define)
         return collected.answer(wall, started)
 
     def describe(self, params: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002

@@ -4,7 +4,6 @@ import os
 import select
 import socket
 import time
-from collections.abc import Callable
 from typing import Any
 
 from plugd.rpc.codec import WORKER_LIMITS, Decoder, FrameError, MessageError, encode_request
@@ -12,6 +11,7 @@ from plugd.rpc.message import Response
 from plugd.worker.command_program import Program
 from plugd.worker.command_stream import Companion
 from plugd.worker.failure import CRASHED, Failure
+from plugd.worker.notifications import Notify
 from plugd.worker.stdio_declaration import text
 
 # Rows of samples have many more elements than the bytes that workers send; what they cost is this worker's own.
@@ -31,7 +31,7 @@ class StdioChannel:
         notify: sends a notification to the daemon.
     """
 
-    def __init__(self, program: Program, notify: Callable[[str, dict[str, Any]], None]) -> None:
+    def __init__(self, program: Program, notify: Notify) -> None:
         self._companion = Companion(program, notify)
         self._decoder = Decoder(LIMITS)
         self._stdin = -1
