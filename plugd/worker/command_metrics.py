@@ -1,11 +1,11 @@
 """Metrics that nobody has declared: found in what a program prints, and declared to the daemon as they come."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from plugd.formats.reading import Fault, Parsed, Reading
 from plugd.metric import Counter, Gauge, Metric, Sample
-from plugd.worker.notifications import HELP_CHARACTERS, Notify, define, framed
+from plugd.worker.notifications import HELP_CHARACTERS, Notify, declare, define
 from plugd.worker.series import Collected, SeriesTable
 
 MOST_METRICS = 2000
@@ -48,8 +48,7 @@ class DiscoveredMetrics:
         faults = _Refusals()
         declared: list[Metric] = []
         samples = self._samples(parsed.readings, faults, declared)
-        for rows in framed([_declaration(metric) for metric in declared]):
-            self._notify("declare", {"metrics": rows})
+        declare(self._notify, declared)
         collected = self._table.take(samples)
         define(self._notify, collected.define)
         return collected, _told(parsed, faults)
@@ -87,7 +86,8 @@ class DiscoveredMetrics:
         if len(self._metrics) >= MOST_METRICS:
             faults.add(f"metric {name!r} is one too many: at most {MOST_METRICS} are possible")
             return None
-        metric = self._metrics[shape] = _KINDS[kind](name, unit=unit, labels=labels, help=reading.help)
+        explanation = clean(reading.help)[:HELP_CHARACTERS]
+        metric = self._metrics[shape] = _KINDS[kind](name, unit=unit, labels=labels, help=explanation)
         self._table.declare(metric)
         declared.append(metric)
         return metric
@@ -117,13 +117,3 @@ def clean(text: str) -> str:
     if text.isprintable():
         return text
     return "".join([c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text])
-
-
-def _declaration(metric: Metric) -> dict[str, Any]:
-    return {
-        "name": metric.name,
-        "kind": metric.kind,
-        "unit": metric.unit,
-        "labels": list(metric.labels),
-        "help": clean(metric.help)[:HELP_CHARACTERS],
-    }

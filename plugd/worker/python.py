@@ -23,7 +23,7 @@ from plugd.worker.failure import (
     line_in,
     remember_source,
 )
-from plugd.worker.notifications import Notify, define
+from plugd.worker.notifications import Notify, define, metric_row
 from plugd.worker.series import DEFAULT_SAMPLES, SeriesTable
 from plugd.worker.steps import Steps, is_steps
 
@@ -288,16 +288,7 @@ class PythonHost:
             "timeout": None if cls.timeout is None else float(cls.timeout),
             "requires": list(cls.requires),
             "reconfigurable": callable(getattr(cls, "reconfigure", None)),
-            "metrics": [
-                {
-                    "name": metric.name,
-                    "kind": metric.kind,
-                    "unit": metric.unit,
-                    "labels": list(metric.labels),
-                    "help": metric.help,
-                }
-                for metric in self._metrics
-            ],
+            "metrics": [metric_row(metric) for metric in self._metrics],
         }
 
 

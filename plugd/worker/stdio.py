@@ -14,7 +14,7 @@ from plugd.worker.command_program import Program
 from plugd.worker.failure import Failure, Fault, invalid
 from plugd.worker.native_arguments import bind, describe_parameters, options_of
 from plugd.worker.native_values import Parameter, convert
-from plugd.worker.notifications import Notify, define
+from plugd.worker.notifications import Notify, define, metric_row
 from plugd.worker.options import REQUEST_INVALID
 from plugd.worker.series import SeriesTable
 from plugd.worker.stdio_channel import UNKNOWN_METHOD, StdioChannel
@@ -208,16 +208,7 @@ class StdioHost:
             "timeout": declared.timeout,
             "requires": list(declared.requires),
             "reconfigurable": declared.reconfigurable,
-            "metrics": [
-                {
-                    "name": metric.name,
-                    "kind": metric.kind,
-                    "unit": metric.unit,
-                    "labels": list(metric.labels),
-                    "help": metric.help,
-                }
-                for metric in declared.metrics
-            ],
+            "metrics": [metric_row(metric) for metric in declared.metrics],
         }
 
     def _invalid(self, message: str) -> Failure:
