@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from plugd.formats.reading import Parsed
+from plugd.plugin import API_VERSION
 from plugd.worker.command_formats import Format, format_of
 from plugd.worker.command_metrics import DiscoveredMetrics, Told, clean
 from plugd.worker.command_munin import INTERVAL as MUNIN_INTERVAL
@@ -13,11 +14,10 @@ from plugd.worker.command_munin import MuninSource
 from plugd.worker.command_program import Program
 from plugd.worker.command_run import Output, run, write_out
 from plugd.worker.command_stream import StreamSource
-from plugd.worker.failure import CRASHED, INVALID, Failure
+from plugd.worker.failure import CRASHED, INVALID, REQUEST_INVALID, Failure, no_such
 from plugd.worker.notifications import Notify
 from plugd.worker.series import Collected
 
-REQUEST_INVALID = "request.invalid"
 USUAL_TIMEOUT = 30.0  # seconds, where the daemon names no other
 CALL_TIMEOUT = 25.0  # seconds for a run that somebody has asked for and given no deadline
 CALL_CHARACTERS = 64 * 1024  # of what it printed then
@@ -71,7 +71,7 @@ class CommandHost:
                 self._source = OneShotSource(self._program, format_)
         return {
             "version": "",
-            "api": 1,
+            "api": API_VERSION,
             "description": f"{self._format}: {clean(os.path.basename(self._program.argv[0]))}",
             "interval": interval,
             "timeout": None,
@@ -132,10 +132,9 @@ class CommandHost:
 
     def call(self, params: dict[str, Any]) -> Any:
         """Run it as a collection does, in the same environment, and return what it printed."""
-        known = self.describe({})["commands"]
-        if params["command"] not in [command["name"] for command in known]:
-            there = "run" if known else "none"
-            raise Failure(REQUEST_INVALID, f"no command {params['command']!r} (there are: {there})")
+        known = [command["name"] for command in self.describe({})["commands"]]
+        if params["command"] not in known:
+            raise Failure(REQUEST_INVALID, no_such("command", params["command"], known))
         arguments = [*params["args"], *params["kwargs"].values()]
         allowed = ("config", "autoconf") if self._format == "munin" else ()
         if any(argument not in allowed for argument in arguments) or len(arguments) > 1:
@@ -156,11 +155,11 @@ class CommandHost:
         """Return no settings."""
         if params.get("setting") is None:
             return {}
-        raise Failure(REQUEST_INVALID, f"no setting {params['setting']!r} (there are: none)")
+        raise Failure(REQUEST_INVALID, no_such("setting", params["setting"], ()))
 
     def set(self, params: dict[str, Any]) -> Any:
         """Refuse: it has no settings."""
-        raise Failure(REQUEST_INVALID, f"no setting {params['setting']!r} (there are: none)")
+        raise Failure(REQUEST_INVALID, no_such("setting", params["setting"], ()))
 
     def save_state(self, params: dict[str, Any]) -> None:
         """Return nothing: what the program keeps, it keeps itself."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 INVALID = "plugin.invalid"
 CRASHED = "plugin.crashed"
+REQUEST_INVALID = "request.invalid"
 
 TRACEBACK_CHARACTERS = 8192
 MESSAGE_CHARACTERS = 1000
@@ -50,6 +51,11 @@ def invalid(path: str, faults: Iterable[Fault]) -> Failure:
     rows = [{"message": fault.message, "path": path, "line": fault.line} for fault in faults]
     text = "; ".join(f"{path}:{row['line']}: {row['message']}" if row["line"] else str(row["message"]) for row in rows)
     return Failure(INVALID, text, faults=rows)
+
+
+def no_such(what: str, name: str, known: Iterable[str]) -> str:
+    """Return what to say to somebody who has named what is not there: what is."""
+    return f"no {what} {name!r} (there are: {', '.join(sorted(known)) or 'none'})"
 
 
 def describe_exception(error: BaseException, doing: str, path: str | None = None) -> Failure:

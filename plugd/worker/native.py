@@ -10,14 +10,13 @@ from typing import Any
 
 from plugd import __version__
 from plugd.worker import abi
-from plugd.worker.failure import CRASHED, INVALID, Failure, Fault, invalid
-from plugd.worker.native_arguments import bind, describe, options_of, settings_of
+from plugd.worker.failure import CRASHED, INVALID, REQUEST_INVALID, Failure, Fault, invalid
+from plugd.worker.native_arguments import bind, describe, find, options_of, settings_of
 from plugd.worker.native_declaration import LABELS, Declaration, SettingRow, read_declaration
 from plugd.worker.native_link import link
 from plugd.worker.native_series import NativeSeries, SeriesError
 from plugd.worker.native_values import Values, convert, read_value, typed, values_of
 from plugd.worker.notifications import Notify, define
-from plugd.worker.options import REQUEST_INVALID
 
 _libc = ctypes.CDLL(None)
 
@@ -70,7 +69,9 @@ class NativeHost:
         declared, faults = read_declaration(link(self._image, self._path), params["name"])
         if not faults:
             self._options, faults = options_of(declared.options, params["options"])
-            self._settings, setting_faults = settings_of(declared.settings, params["settings"])
+            read_only = [setting.name for setting in declared.settings if setting.set is None]
+            settings = [setting.declared for setting in declared.settings]
+            self._settings, setting_faults = settings_of(settings, params["settings"], read_only)
             faults += setting_faults
         if faults:
             raise invalid(self._path, faults)
@@ -86,9 +87,8 @@ class NativeHost:
             self._call("open", declared.open, values_of(declared.options, self._options))
         for number, setting in enumerate(declared.settings):
             if setting.set is not None:
-                name = setting.declared.name
                 values = values_of([setting.declared], self._settings)
-                self._call(f"setting {name!r}: set", setting.set, number, values)
+                self._call(f"setting {setting.name!r}: set", setting.set, number, values)
 
     def stop(self, params: dict[str, Any]) -> None:  # noqa: ARG002
         """Have the plugin close what it opened; what is left in its buffers is printed."""
@@ -119,26 +119,21 @@ class NativeHost:
 
     def call(self, params: dict[str, Any]) -> Any:
         """Run the command ``command`` with ``args`` and ``kwargs``."""
-        name, commands = params["command"], self._declared.commands
-        found = next(((number, each) for number, each in enumerate(commands) if each.name == name), None)
-        if found is None:
-            known = ", ".join(sorted(each.name for each in commands)) or "none"
-            raise Failure(REQUEST_INVALID, f"no command {name!r} (there are: {known})")
-        number, command = found
+        number, command = find("command", params["command"], self._declared.commands)
         arguments = values_of(command.parameters, bind(command, params["args"], params["kwargs"]))
-        return self._call(name, command.call, number, arguments, refused=REQUEST_INVALID)
+        return self._call(command.name, command.call, number, arguments, refused=REQUEST_INVALID)
 
     def get(self, params: dict[str, Any]) -> Any:
         """Return the value of ``setting``, or all of them by name."""
         name = params.get("setting")
         if name is None:
-            return {each.declared.name: self._get(number, each) for number, each in enumerate(self._declared.settings)}
-        return self._get(*self._setting(name))
+            return {each.name: self._get(number, each) for number, each in enumerate(self._declared.settings)}
+        return self._get(*find("setting", name, self._declared.settings))
 
     def set(self, params: dict[str, Any]) -> Any:
         """Change ``setting`` to ``value``; return it as the plugin has taken it."""
-        number, setting = self._setting(params["setting"])
-        name = setting.declared.name
+        number, setting = find("setting", params["setting"], self._declared.settings)
+        name = setting.name
         if setting.set is None:
             raise Failure(REQUEST_INVALID, f"setting {name!r}: it can be read only")
         try:
@@ -170,7 +165,9 @@ class NativeHost:
 
     def describe(self, params: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """Return what people want to know of the plugin: commands, settings, options and their JSON Schema."""
-        return describe(self._declared, self._options)
+        declared = self._declared
+        settings = [setting.declared for setting in declared.settings]
+        return describe(declared.commands, settings, declared.options, self._options)
 
     def wait_readable(self, channel: socket.socket) -> None:
         """Return at once: a native plugin has threads of its own, if anything."""
@@ -218,7 +215,7 @@ class NativeHost:
         raise Failure(CRASHED, f"{what} failed: {self._reason or f'it returned {status}'}", path=self._path)
 
     def _get(self, number: int, setting: SettingRow) -> Any:
-        name = setting.declared.name
+        name = setting.name
         if setting.get is None:
             return self._settings[name]
         value = self._call(f"setting {name!r}: get", setting.get, number)
@@ -226,13 +223,6 @@ class NativeHost:
             return convert(setting.declared._replace(choices=(), minimum=None, maximum=None), value, strict=True)
         except ValueError as error:
             raise self._invalid(f"setting {name!r}: get: {error}") from error
-
-    def _setting(self, name: str) -> tuple[int, SettingRow]:
-        for number, setting in enumerate(self._declared.settings):
-            if setting.declared.name == name:
-                return number, setting
-        known = ", ".join(sorted(each.declared.name for each in self._declared.settings)) or "none"
-        raise Failure(REQUEST_INVALID, f"no setting {name!r} (there are: {known})")
 
     def _invalid(self, *messages: str) -> Failure:
         return invalid(self._path, [Fault(message) for message in messages])

@@ -1,27 +1,20 @@
 """What a native plugin is given: its options, its settings, the arguments of its commands; and their description."""
 
-import difflib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypeVar
 
-from plugd.worker.failure import Failure, Fault
-from plugd.worker.native_declaration import CommandRow, Declaration, SettingRow
+from plugd.worker.failure import REQUEST_INVALID, Failure, Fault, no_such
+from plugd.worker.native_declaration import CommandRow, SettingRow
 from plugd.worker.native_values import Parameter, convert
-from plugd.worker.options import REQUEST_INVALID
+from plugd.worker.options import unknown_options
+
+Row = TypeVar("Row", Parameter, SettingRow, CommandRow)
 
 
 def options_of(declared: Sequence[Parameter], given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
     """Return a value for every option, and the faults of what was given."""
     values: dict[str, Any] = {}
-    faults = []
-    names = [parameter.name for parameter in declared]
-    for name in given:
-        if not names:
-            faults.append(Fault(f"option {name!r}: this plugin has no options"))
-        elif name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else f" (there are: {', '.join(names)})"
-            faults.append(Fault(f"no option {name!r}{hint}"))
+    faults = unknown_options(given, [parameter.name for parameter in declared])
     for parameter in declared:
         if parameter.name in given:
             try:
@@ -35,22 +28,36 @@ def options_of(declared: Sequence[Parameter], given: Mapping[str, Any]) -> tuple
     return values, faults
 
 
-def settings_of(rows: Sequence[SettingRow], given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
+def settings_of(
+    declared: Sequence[Parameter], given: Mapping[str, Any], read_only: Collection[str] = ()
+) -> tuple[dict[str, Any], list[Fault]]:
     """Return the first value of every setting, and the faults of what was given."""
-    values = {row.declared.name: row.declared.initial for row in rows}
-    by_name = {row.declared.name: row for row in rows}
+    values = {setting.name: setting.initial for setting in declared}
+    by_name = {setting.name: setting for setting in declared}
     faults = []
     for name, value in given.items():
         if name not in by_name:
-            faults.append(Fault(f"no setting {name!r} (there are: {', '.join(sorted(by_name)) or 'none'})"))
-        elif by_name[name].set is None:
+            faults.append(Fault(no_such("setting", name, by_name)))
+        elif name in read_only:
             faults.append(Fault(f"setting {name!r}: it can be read only"))
         else:
             try:
-                values[name] = convert(by_name[name].declared, value)
+                values[name] = convert(by_name[name], value)
             except ValueError as error:
                 faults.append(Fault(f"setting {name!r}: {error}"))
     return values, faults
+
+
+def find(what: str, name: str, rows: Sequence[Row]) -> tuple[int, Row]:
+    """Return the setting or command of this name, and its number.
+
+    Raises:
+        Failure: ``request.invalid``: there is none.
+    """
+    for number, row in enumerate(rows):
+        if row.name == name:
+            return number, row
+    raise Failure(REQUEST_INVALID, no_such(what, name, [row.name for row in rows]))
 
 
 def bind(command: CommandRow, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,13 +83,7 @@ def bind(command: CommandRow, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
         raise Failure(REQUEST_INVALID, f"{command.name}({usage}): {error}") from error
 
 
-def describe(declared: Declaration, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the plugin's commands, its settings, and its options with their JSON Schema."""
-    settings = [each.declared for each in declared.settings]
-    return describe_parameters(declared.commands, settings, declared.options, options)
-
-
-def describe_parameters(
+def describe(
     commands: Sequence[CommandRow],
     settings: Sequence[Parameter],
     declared: Sequence[Parameter],

@@ -32,6 +32,11 @@ class SettingRow(NamedTuple):
     get: Function | None
     set: Function | None
 
+    @property
+    def name(self) -> str:
+        """The setting's name."""
+        return self.declared.name
+
 
 class CommandRow(NamedTuple):
     """``struct plugd_command``."""

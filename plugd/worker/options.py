@@ -5,16 +5,14 @@ import difflib
 import enum
 import inspect
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import UnionType
 from typing import Any
 
 import msgspec
 
 from plugd.plugin import Plugin, setting
-from plugd.worker.failure import Failure, Fault
-
-REQUEST_INVALID = "request.invalid"
+from plugd.worker.failure import REQUEST_INVALID, Failure, Fault
 
 
 def build_options(cls: type[Plugin], given: Mapping[str, Any]) -> tuple[Any, dict[str, Any], list[Fault]]:
@@ -24,15 +22,9 @@ def build_options(cls: type[Plugin], given: Mapping[str, Any]) -> tuple[Any, dic
     """
     declared = getattr(cls, "Options", None)
     if declared is None:
-        faults = [Fault(f"option {name!r}: this plugin has no options") for name in given]
-        return None, {}, faults
+        return None, {}, unknown_options(given, ())
     types, defaults = _fields(declared)
-    faults = []
-    for name in given:
-        if name not in types:
-            close = difflib.get_close_matches(name, types, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else f" (there are: {', '.join(types)})"
-            faults.append(Fault(f"no option {name!r}{hint}"))
+    faults = unknown_options(given, types)
     values: dict[str, Any] = {}
     for name, kind in types.items():
         if name in given:
@@ -48,6 +40,19 @@ def build_options(cls: type[Plugin], given: Mapping[str, Any]) -> tuple[Any, dic
     for name, value in values.items():
         object.__setattr__(instance, name, value)
     return instance, values, faults
+
+
+def unknown_options(given: Iterable[str], known: Collection[str]) -> list[Fault]:
+    """Return the faults of the names that are no options, each with what may have been meant."""
+    faults = []
+    for name in given:
+        if not known:
+            faults.append(Fault(f"option {name!r}: this plugin has no options"))
+        elif name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else f" (there are: {', '.join(known)})"
+            faults.append(Fault(f"no option {name!r}{hint}"))
+    return faults
 
 
 def options_schema(cls: type[Plugin]) -> dict[str, Any] | None:

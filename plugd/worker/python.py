@@ -16,11 +16,13 @@ from plugd.worker import options, validation
 from plugd.worker.analysis import SourceError, analyse_apart
 from plugd.worker.failure import (
     INVALID,
+    REQUEST_INVALID,
     Failure,
     Fault,
     describe_exception,
     invalid,
     line_in,
+    no_such,
     remember_source,
 )
 from plugd.worker.notifications import Notify, define, metric_row
@@ -130,8 +132,7 @@ class PythonHost:
         name = params["command"]
         commands = validation.commands_of(self._class)
         if name not in commands:
-            known = ", ".join(sorted(commands)) or "none"
-            raise Failure("request.invalid", f"no command {name!r} (there are: {known})")
+            raise Failure(REQUEST_INVALID, no_such("command", name, commands))
         args, kwargs = options.bind_arguments(name, commands[name], params["args"], params["kwargs"])
         result = self._run(name, getattr(self._plugin, name), *args, **kwargs)
         return Steps(result, name, self._path, self._settle) if is_steps(result) else result
@@ -272,9 +273,7 @@ class PythonHost:
     def _check_setting(self, name: str) -> Any:
         settings = validation.settings_of(self._class)
         if name not in settings:
-            raise Failure(
-                "request.invalid", f"no setting {name!r} (there are: {', '.join(sorted(settings)) or 'none'})"
-            )
+            raise Failure(REQUEST_INVALID, no_such("setting", name, settings))
         return settings[name]
 
     def _summary(self, module: ModuleType) -> dict[str, Any]:

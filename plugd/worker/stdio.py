@@ -11,11 +11,10 @@ from typing import Any
 from plugd.metric import Metric, MetricError, Sample
 from plugd.plugin import API_VERSION
 from plugd.worker.command_program import Program
-from plugd.worker.failure import Failure, Fault, invalid
-from plugd.worker.native_arguments import bind, describe_parameters, options_of
+from plugd.worker.failure import REQUEST_INVALID, Failure, Fault, invalid
+from plugd.worker.native_arguments import bind, describe, find, options_of, settings_of
 from plugd.worker.native_values import Parameter, convert
 from plugd.worker.notifications import Notify, define, metric_row
-from plugd.worker.options import REQUEST_INVALID
 from plugd.worker.series import SeriesTable
 from plugd.worker.stdio_channel import UNKNOWN_METHOD, StdioChannel
 from plugd.worker.stdio_declaration import Declaration, read_declaration, text
@@ -54,7 +53,7 @@ class StdioHost:
         declared, faults = read_declaration(answer)
         if not faults:
             self._options, faults = options_of(declared.options, params["options"])
-            self._settings, setting_faults = _settings_of(declared.settings, params["settings"])
+            self._settings, setting_faults = settings_of(declared.settings, params["settings"])
             faults += setting_faults
         if faults:
             raise invalid(self._path, faults)
@@ -94,28 +93,25 @@ class StdioHost:
     def describe(self, params: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """Return what the program has declared: commands, settings, and options with their JSON Schema."""
         declared = self._declared
-        return describe_parameters(declared.commands, declared.settings, declared.options, self._options)
+        return describe(declared.commands, declared.settings, declared.options, self._options)
 
     def call(self, params: dict[str, Any]) -> Any:
         """Run the command ``command`` with ``args`` and ``kwargs``, converted as the program declares them."""
-        name = params["command"]
-        command = next((each for each in self._declared.commands if each.name == name), None)
-        if command is None:
-            known = ", ".join(sorted(each.name for each in self._declared.commands)) or "none"
-            raise Failure(REQUEST_INVALID, f"no command {name!r} (there are: {known})")
+        _, command = find("command", params["command"], self._declared.commands)
         arguments = bind(command, params["args"], params["kwargs"])
-        return text(self._channel.ask("call", {"command": name, "arguments": arguments}))
+        return text(self._channel.ask("call", {"command": command.name, "arguments": arguments}))
 
     def get(self, params: dict[str, Any]) -> Any:
         """Return the value of ``setting``, or all of them by name."""
         name = params.get("setting")
         if name is None:
             return {setting.name: self._get(setting) for setting in self._declared.settings}
-        return self._get(self._setting(name))
+        _, setting = find("setting", name, self._declared.settings)
+        return self._get(setting)
 
     def set(self, params: dict[str, Any]) -> Any:
         """Change ``setting`` to ``value``; return it as the program has taken it."""
-        setting = self._setting(params["setting"])
+        _, setting = find("setting", params["setting"], self._declared.settings)
         try:
             value = convert(setting, params["value"])
         except ValueError as error:
@@ -181,13 +177,6 @@ class StdioHost:
         except ValueError as error:
             raise self._invalid(f"setting {setting.name!r}: get: {error}") from error
 
-    def _setting(self, name: str) -> Parameter:
-        for setting in self._declared.settings:
-            if setting.name == name:
-                return setting
-        known = ", ".join(sorted(each.name for each in self._declared.settings)) or "none"
-        raise Failure(REQUEST_INVALID, f"no setting {name!r} (there are: {known})")
-
     def _ask(self, method: str, params: dict[str, Any]) -> Any:
         """Ask for what a program need not know."""
         try:
@@ -213,19 +202,3 @@ class StdioHost:
 
     def _invalid(self, message: str) -> Failure:
         return invalid(self._path, [Fault(message)])
-
-
-def _settings_of(declared: tuple[Parameter, ...], given: dict[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
-    """Return the first value of every setting, and the faults of what was given."""
-    values = {setting.name: setting.initial for setting in declared}
-    by_name = {setting.name: setting for setting in declared}
-    faults = []
-    for name, value in given.items():
-        if name not in by_name:
-            faults.append(Fault(f"no setting {name!r} (there are: {', '.join(sorted(by_name)) or 'none'})"))
-            continue
-        try:
-            values[name] = convert(by_name[name], value)
-        except ValueError as error:
-            faults.append(Fault(f"setting {name!r}: {error}"))
-    return values, faults

@@ -10,7 +10,7 @@ from plugd.rpc.codec import WORKER_LIMITS, Decoder, FrameError, MessageError, en
 from plugd.rpc.message import Response
 from plugd.worker.command_program import Program
 from plugd.worker.command_stream import Companion
-from plugd.worker.failure import CRASHED, Failure
+from plugd.worker.failure import CRASHED, INVALID, REQUEST_INVALID, Failure
 from plugd.worker.notifications import Notify
 from plugd.worker.stdio_declaration import text
 
@@ -20,7 +20,7 @@ LIMITS = WORKER_LIMITS._replace(elements=262_144)
 UNKNOWN_METHOD = "request.unknown_method"
 STOP_WAIT = 1.0  # seconds for the answer to ``stop``
 
-_CODES = ("plugin.invalid", "plugin.crashed", "request.invalid", UNKNOWN_METHOD)
+_CODES = (INVALID, CRASHED, REQUEST_INVALID, UNKNOWN_METHOD)
 
 
 class StdioChannel:
