@@ -1,6 +1,10 @@
-"""The processes that a process has started, as /proc has them: proc(5)."""
+"""The processes that a process has started, as /proc has them, proc(5); and how to be rid of all of them."""
 
 import os
+import signal
+from collections.abc import Iterable
+
+ROUNDS = 16  # of looking for processes that were forked while the others were being stopped
 
 
 def children_of(pid: int, threads: int = 0) -> list[int]:
@@ -28,3 +32,27 @@ def descendants_of(pid: int) -> list[int]:
         found += waiting
         waiting = [child for parent in waiting for child in children_of(parent)]
     return found
+
+
+def stop_descendants(pid: int) -> set[int]:
+    """Stop all that a process has started, and return it, to be killed.
+
+    While one of them runs, it may fork faster than it is found.
+    """
+    seen: set[int] = set()
+    for _ in range(ROUNDS):
+        fresh = [each for each in descendants_of(pid) if each not in seen]
+        if not fresh:
+            break
+        seen.update(fresh)
+        signal_all(fresh, signal.SIGSTOP)
+    return seen
+
+
+def signal_all(pids: Iterable[int], number: int) -> None:
+    """Send a signal to each process that is still there and may be sent one."""
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except (ProcessLookupError, PermissionError):
+            pass  # It has ended; or it has more rights than this process, which then can do nothing.

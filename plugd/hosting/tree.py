@@ -8,10 +8,10 @@ import os
 import signal
 from collections.abc import Iterable
 
-from plugd.descendants import children_of, descendants_of
+from plugd.descendants import children_of, descendants_of, signal_all, stop_descendants
 from plugd.hosting.cost import Cost, cost_of, read_file
 
-ROUNDS = 16  # of looking for children that were forked while the others were being stopped
+ROUNDS = 16  # of looking at who is above whom, while processes end
 
 
 def descends_from(pid: int, ancestor: int) -> bool:
@@ -71,14 +71,7 @@ def kill_tree(pid: int, pidfd: int) -> None:
     """
     if not _signal(pidfd, signal.SIGSTOP):
         return
-    seen: set[int] = set()
-    for _ in range(ROUNDS):
-        fresh = [child for child in descendants_of(pid) if child not in seen]
-        if not fresh:
-            break
-        seen.update(fresh)
-        _kill(fresh, signal.SIGSTOP)
-    _kill(seen, signal.SIGKILL)
+    signal_all(stop_descendants(pid), signal.SIGKILL)
     _signal(pidfd, signal.SIGKILL)
 
 
@@ -89,22 +82,13 @@ def kill_strays(known: Iterable[int]) -> int:
     """
     left = 0
     for pid in set(children_of(os.getpid())).difference(known):
-        _kill(descendants_of(pid), signal.SIGKILL)
-        _kill([pid], signal.SIGKILL)
+        signal_all([*descendants_of(pid), pid], signal.SIGKILL)
         try:
             reaped, _ = os.waitpid(pid, os.WNOHANG)
         except ChildProcessError:
             continue  # It has become somebody else's.
         left += not reaped
     return left
-
-
-def _kill(pids: Iterable[int], number: int) -> None:
-    for pid in pids:
-        try:
-            os.kill(pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass  # It has ended; or it has more rights than the daemon, which then can do nothing.
 
 
 def _signal(pidfd: int, number: int) -> bool:

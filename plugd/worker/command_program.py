@@ -4,10 +4,10 @@ import errno
 import os
 import signal
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from plugd.descendants import descendants_of
+from plugd.descendants import descendants_of, signal_all, stop_descendants
 from plugd.worker.failure import INVALID, Failure
 
 # hashlib would bring OpenSSL with it: two megabytes in each worker, for what is needed when somebody touches a file.
@@ -16,7 +16,6 @@ try:
 except ImportError:
     from _sha256 import sha256  # type: ignore[import-not-found, unused-ignore]
 
-ROUNDS = 16  # of looking for processes that were started while others were being stopped
 REAP_TRIES = 100
 REAP_PERIOD = 0.002  # seconds
 CHUNK_BYTES = 1024 * 1024
@@ -108,19 +107,9 @@ def kill_started(pid: int | None = None) -> None:
     Args:
         pid: of the one whose status somebody else waits for; it is killed, and not reaped.
     """
-    own = os.getpid()
-    seen: set[int] = set()
-    for _ in range(ROUNDS):
-        # Stopped first: while one of them runs, it may fork faster than it is found.
-        fresh = [each for each in descendants_of(own) if each not in seen]
-        if not fresh:
-            break
-        seen.update(fresh)
-        _signal(fresh, signal.SIGSTOP)
-    if not seen:
-        return
-    _signal(seen, signal.SIGKILL)
-    _reap(pid)
+    if stopped := stop_descendants(os.getpid()):
+        signal_all(stopped, signal.SIGKILL)
+        _reap(pid)
 
 
 def _reap(but: int | None) -> None:
@@ -137,14 +126,6 @@ def _reap(but: int | None) -> None:
             except ChildProcessError:
                 pass  # A grandchild yet: its parent is about to be reaped.
         time.sleep(REAP_PERIOD)
-
-
-def _signal(pids: Sequence[int] | set[int], number: int) -> None:
-    for pid in pids:
-        try:
-            os.kill(pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass  # It has ended; or it has more rights than this process, and is left to the daemon.
 
 
 def _sha256(path: str) -> str:
