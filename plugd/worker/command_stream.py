@@ -5,6 +5,7 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Callable
 
 from plugd.formats.reading import Fault, Parsed, Reading
 from plugd.worker.command_formats import Format
@@ -65,13 +66,18 @@ class Companion:
             self._end()
         return data
 
-    def wait(self, timeout: float, *others: int) -> bool:
-        """Wait until it has printed something or ended, or another descriptor can be read; return whether so."""
+    def wait(self, timeout: float | None, *others: int) -> set[int]:
+        """Wait until it has printed something or ended, or another descriptor can be read; return which can be."""
         poll = select.poll()
         running = self._pid != 0 and self.ended is None
         for descriptor in (self.output, *others) if running else others:
             poll.register(descriptor, select.POLLIN)
-        return bool(poll.poll(None if timeout < 0 else 1000 * timeout))
+        return {descriptor for descriptor, _ in poll.poll(None if timeout is None else 1000 * timeout)}
+
+    def wait_readable(self, channel: socket.socket, take: Callable[[], object]) -> None:
+        """Wait until the daemon has something to say; ``take`` is called for what is printed meanwhile."""
+        while channel.fileno() not in self.wait(None, channel.fileno()):
+            take()
 
     def check(self) -> None:
         """Raise what its end means; and reap what it has started and left, which this process has inherited.
@@ -177,14 +183,7 @@ class StreamSource:
 
     def wait_readable(self, channel: socket.socket) -> None:
         """Read on until the daemon has something to say."""
-        number = channel.fileno()
-        poll = select.poll()
-        poll.register(number, select.POLLIN)
-        while True:
-            self._companion.wait(-1, number)
-            if poll.poll(0):
-                return
-            self._pump()
+        self._companion.wait_readable(channel, self._pump)
 
     def stop(self) -> None:
         """End the program."""

@@ -77,15 +77,7 @@ class StdioChannel:
 
     def wait_readable(self, channel: socket.socket) -> None:
         """Wait until the daemon has something to say; a program that ends meanwhile, or speaks unasked, is told of."""
-        number = channel.fileno()
-        poll = select.poll()
-        poll.register(number, select.POLLIN)
-        while True:
-            self._companion.wait(-1, number)
-            if poll.poll(0):
-                return
-            if self._receive() is not None:
-                self._companion.fail("the program sent an answer to nothing")
+        self._companion.wait_readable(channel, self._take_unasked)
 
     def stop(self) -> None:
         """Have the program stop, and end it."""
@@ -112,6 +104,10 @@ class StdioChannel:
         if writing:
             poll.register(self._stdin, select.POLLOUT)
         poll.poll(None if timeout < 0 else 1000 * timeout)
+
+    def _take_unasked(self) -> None:
+        if self._receive() is not None:
+            self._companion.fail("the program sent an answer to nothing")
 
     def _receive(self) -> Response | None:
         """Return a response that has come, or None."""
