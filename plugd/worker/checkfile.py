@@ -22,6 +22,7 @@ from plugd.prctl import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
 from plugd.rpc.codec import WORKER_LIMITS, Decoder, FrameError, MessageError, encode_request
 from plugd.rpc.message import Notification, Response
 from plugd.sealed import SealedCopy
+from plugd.worker.command_run import ending_of
 from plugd.worker.main import run
 from plugd.worker.searchpath import clean_search_path
 from plugd.worker.series import DEFAULT_BUDGET, DEFAULT_SAMPLES
@@ -182,11 +183,7 @@ class _Trial:
         return data
 
     def _how_it_ended(self) -> str:
-        status = self._kill()
-        if not os.WIFSIGNALED(status):
-            return f"the plugin's process exited with status {os.WEXITSTATUS(status)}"
-        number = os.WTERMSIG(status)
-        return f"the plugin's process was killed by {signal.Signals(number).name}"
+        return f"the plugin's process {ending_of(os.waitstatus_to_exitcode(self._kill()))}"
 
     def _kill(self) -> int:
         """End what is left of the worker, and of what it has started; return how it ended."""

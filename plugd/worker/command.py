@@ -22,7 +22,7 @@ USUAL_TIMEOUT = 30.0  # seconds, where the daemon names no other
 CALL_TIMEOUT = 25.0  # seconds for a run that somebody has asked for and given no deadline
 CALL_CHARACTERS = 64 * 1024  # of what it printed then
 
-MARGIN = 0.1  # of the time for a collection, by which the program must end before the daemon ends the worker
+MARGIN = 0.1  # of the time for a run, by which the program must end before the daemon ends the worker
 MARGIN_MOST = 0.5  # seconds
 
 _OWN_STDOUT = 1
@@ -100,8 +100,7 @@ class CommandHost:
             Failure: it failed, printed nothing or nothing that can be read, or was too slow and has been killed.
         """
         wall, started = time.time(), time.monotonic()
-        timeout = params.get("timeout", USUAL_TIMEOUT)
-        parsed = self._source.read(started + timeout - min(MARGIN * timeout, MARGIN_MOST))
+        parsed = self._source.read(_deadline(started, params.get("timeout", USUAL_TIMEOUT)))
         if parsed is not None and parsed.fault_count and not parsed.readings and not parsed.notices:
             first = parsed.faults[0]
             raise Failure(
@@ -141,9 +140,7 @@ class CommandHost:
             usage = f"argument: {' or '.join(allowed)}" if allowed else ""
             raise Failure(REQUEST_INVALID, f"run({usage}): got {', '.join(map(repr, arguments))}")
         started = time.monotonic()
-        timeout = params.get("timeout", CALL_TIMEOUT)
-        margin = min(timeout * MARGIN, MARGIN_MOST)
-        output = run(self._program, *arguments, deadline=started + timeout - margin)
+        output = run(self._program, *arguments, deadline=_deadline(started, params.get("timeout", CALL_TIMEOUT)))
         return {
             "status": output.status,
             "duration": time.monotonic() - started,
@@ -213,3 +210,7 @@ class OneShotSource:
         if b"\0" in output.stdout:
             raise Failure(CRASHED, "the program printed what is no text")
         return self._format.parse(output.stdout, output.status)
+
+
+def _deadline(started: float, timeout: float) -> float:
+    return started + timeout - min(MARGIN * timeout, MARGIN_MOST)

@@ -1,4 +1,4 @@
-"""What a native plugin is given: its options, its settings, the arguments of its commands; and their description."""
+"""What native plugins and stdio programs are given: options, settings, arguments of commands; and their description."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar

@@ -5,17 +5,14 @@ from typing import Any, NamedTuple, TypeVar
 
 from plugd.metric import Counter, Gauge, Metric
 from plugd.worker.failure import Fault
-from plugd.worker.native_declaration import CommandRow
+from plugd.worker.native_declaration import LABELS, USUAL_INTERVAL, CommandRow
 from plugd.worker.native_values import TYPE_NAMES, Parameter, convert
 from plugd.worker.validation import INTERVAL_RANGE, LABEL_NAME, METRIC_NAME, REQUIREMENT, UNIT, VERSION
 
-USUAL_INTERVAL = 10.0  # seconds
 ROWS = 2000  # of each kind
-LABELS = 64  # of one metric
 
 _KINDS: dict[object, type[Metric]] = {"gauge": Gauge, "counter": Counter}
 _TYPES = {name: number for number, name in TYPE_NAMES.items()}
-_MISSING = object()
 
 T = TypeVar("T")
 
@@ -62,13 +59,12 @@ class _Reader:
         self.faults: list[str] = []
 
     def read(self, answer: dict[str, Any]) -> Declaration:
-        low, high = INTERVAL_RANGE
-        interval = self._duration("interval", answer.get("interval"), low, high)
+        interval = self._duration("interval", answer.get("interval"))
         return Declaration(
             version=self._matching("version", answer.get("version", "0"), VERSION.match),
             description=self._text("description", answer.get("description", "")),
             interval=USUAL_INTERVAL if interval is None else interval,
-            timeout=self._duration("timeout", answer.get("timeout"), low, high),
+            timeout=self._duration("timeout", answer.get("timeout")),
             requires=tuple(
                 self._matching("requires", each, REQUIREMENT.match) for each in self._list("requires", answer)
             ),
@@ -164,7 +160,8 @@ class _Reader:
         self.faults.append(f"{where}: expected a number, got {_brief(value)}")
         return None
 
-    def _duration(self, where: str, value: Any, low: float, high: float) -> float | None:
+    def _duration(self, where: str, value: Any) -> float | None:
+        low, high = INTERVAL_RANGE
         number = self._number(where, value)
         if number is None or low <= number <= high:
             return None if number is None else float(number)
