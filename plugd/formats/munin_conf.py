@@ -150,7 +150,7 @@ def expand_command(command: tuple[str, ...], path: str, argument: str | None = N
 
 
 def node_environment(
-    plugin: str, *, user: str, host: str, state: str = PLUGIN_STATE, dirtyconfig: bool = False, debug: bool = False
+    plugin: str, *, user: str, host: str, state: str = PLUGIN_STATE, dirtyconfig: bool = False
 ) -> dict[str, str]:
     """Return the environment that munin-node gives to a plugin; that of its settings goes on top.
 
@@ -160,7 +160,6 @@ def node_environment(
         host: the host's full name.
         state: the directory for state; Munin's own, so that a plugin finds what it has kept there.
         dirtyconfig: whether values in the answer to ``config`` are welcome.
-        debug: whether the plugin should say more.
     """
     directory = f"{state}/{user}"
     return {
@@ -170,7 +169,7 @@ def node_environment(
         "MUNIN_MASTER_IP": "",
         "MUNIN_CAP_MULTIGRAPH": "1",
         **({"MUNIN_CAP_DIRTYCONFIG": "1"} if dirtyconfig else {}),
-        "MUNIN_DEBUG": "1" if debug else "0",
+        "MUNIN_DEBUG": "0",
         "FQDN": host,
         "LC_ALL": "C",
         "LANG": "C",
