@@ -9,7 +9,9 @@ from typing import NoReturn, get_args
 from plugd import __version__
 from plugd.catalog.lock import read_lock
 from plugd.config import ConfigError, Fault, LogFormat, LogLevel
+from plugd.journal import Entry, Journal, leads_to_journal
 from plugd.log import escape
+from plugd.log_text import journal_entry
 from plugd.settings import Flags, Settings, resolve
 
 EXIT_OK = 0
@@ -24,6 +26,10 @@ _STDERR = 2
 
 _EPILOG = """\
 A flag wins over the configuration, and the configuration over the defaults. No file at all is valid, too.
+
+as a service:
+  plugd install     have systemd run this plugd; see plugd install --help
+  plugd uninstall   take that back
 
 signals:
   SIGTERM, SIGINT   stop
@@ -48,6 +54,11 @@ def main(arguments: list[str] | None = None) -> int:
         SystemExit: after ``--help``, ``--version`` or wrong usage.
     """
     _open_standard_descriptors()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] in ("install", "uninstall"):
+        from plugd.install import command  # The daemon has no use for it.
+
+        return command.main(arguments[0], arguments[1:])
     options = _parser().parse_args(arguments)
     try:
         settings = resolve(_flags(options), dict(os.environ), os.geteuid())
@@ -56,8 +67,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.check_config and (faults := _program_faults(settings)):
             raise ConfigError(faults)
     except ConfigError as error:
-        for fault in error.faults:
-            _print(str(fault), _STDERR)
+        _tell(error.faults)
+        if not options.check_config:
+            _turn_clients_away()
         return EXIT_CONFIG
     if options.check_config:
         _print(_valid(settings), _STDOUT)
@@ -70,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        _print(f"{self.prog}: {message}", _STDERR)
+        _print(f"{_mark()}{self.prog}: {message}", _STDERR)
         raise SystemExit(EXIT_USAGE)
 
 
@@ -106,7 +118,8 @@ def _parser() -> argparse.ArgumentParser:
         "--log-format",
         metavar="FORMAT",
         choices=get_args(LogFormat),
-        help="auto (text on a terminal, otherwise json), text, json or journal",
+        help="text, json, journal, or auto: journal where stderr is systemd's journal, text on a terminal, "
+        "otherwise json",
     )
     parser.add_argument("--check-config", action="store_true", help="check the configuration and stop")
     parser.add_argument(
@@ -137,8 +150,37 @@ def _program_faults(settings: Settings) -> list[Fault]:
     return command_faults(settings)
 
 
+def _turn_clients_away() -> None:
+    """Tell those who wait at a socket of systemd's; the faults themselves are for the log, which not all may read."""
+    from plugd.control.refusal import turn_away
+    from plugd.errors import CONFIG_INVALID, CommandError
+    from plugd.systemd import listen_sockets
+
+    message = "plugd cannot start: its configuration is not valid; plugd --check-config, and its log, say why"
+    turn_away(listen_sockets(), CommandError(CONFIG_INVALID, message))
+
+
 def _valid(settings: Settings) -> str:
     return f"configuration is valid: {' '.join(settings.config_files) or 'no file, all defaults'}"
+
+
+def _tell(faults: list[Fault]) -> None:
+    """Say what is wrong with the configuration: in the journal by its own protocol, if stderr is that."""
+    if leads_to_journal(_STDERR):
+        with contextlib.closing(Journal()) as journal:
+            if all(journal.send(_entry(fault)) for fault in faults) and journal.flush():
+                return
+    for fault in faults:
+        _print(f"{_mark()}{fault}", _STDERR)
+
+
+def _entry(fault: Fault) -> Entry:
+    facts = {"file": fault.file, "key": fault.key, "reason": fault.reason}
+    return journal_entry({"level": "error", "event": "configuration_invalid", **facts}, escape(str(fault)))
+
+
+def _mark() -> str:
+    return "<3>" if leads_to_journal(_STDERR) else ""  # sd-daemon(3): an error
 
 
 def _print(line: str, fd: int) -> None:

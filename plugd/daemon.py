@@ -34,7 +34,7 @@ from plugd.hosting.registry import Registry
 from plugd.hosting.saved import SavedSettings
 from plugd.hosting.startlog import StartLog
 from plugd.hosting.watch import Watch
-from plugd.log import LogRing, configure
+from plugd.log import LogRing, configure, flush
 from plugd.sampling.scheduler import Scheduler
 from plugd.sampling.store import MetricStore
 from plugd.sampling.subscription import Broker
@@ -76,6 +76,8 @@ def run(settings: Settings) -> int:
     except SocketError as error:
         log.error("socket_failed", reason=str(error))
         return EXIT_CANNOT_CREATE
+    finally:
+        flush()
 
 
 class Daemon:
@@ -198,9 +200,8 @@ class Daemon:
             with self._context.reloading():
                 discover = await self._reload_settings(dry_run=False)
                 result = await self._context.registry.reload(None, discover=discover)
-        except CommandError as error:
-            log.error("reload_failed", reason=error.message)
-            return
+        except CommandError:
+            return  # It has been logged.
         log.info("reloaded", **{key: result[key] for key in ("loaded", "reloaded", "unloaded")},
                  failed=[each["name"] for each in result["failed"]])  # fmt: skip
 

@@ -1,19 +1,21 @@
-"""The daemon's log: structlog, written to stderr and kept in memory for ``plugctl logs``.
+"""The daemon's log: structlog, written to stderr or to systemd's journal, and kept in memory for ``plugctl logs``.
 
 An event is a fixed name and its facts are keys: ``log.info("plugin_started", plugin="load", pid=12)``.
 Modules take their logger from ``structlog.get_logger()`` at any time; :func:`configure` takes effect on all of
-them at once.
+them at once. Not on one that was made with ``bind()``: ``get_logger(plugin="load")`` binds facts as well.
 """
 
-import json
 import logging
 import os
-import select
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
+
+from plugd.journal import Journal, leads_to_journal
+from plugd.log_text import FIRST_KEYS, Record, escape, plain, plain_text, render_journal, render_json, render_text
+from plugd.log_writers import JournalWriter, LogWriter, is_terminal
 
 # structlog imports rich where it is installed, for tracebacks that we do not show: 50 ms and 5 MB.
 if "structlog" not in sys.modules and "rich" not in sys.modules:
@@ -25,20 +27,24 @@ if "structlog" not in sys.modules and "rich" not in sys.modules:
 else:
     import structlog
 
-Record = dict[str, Any]
-"""One event: time (Unix seconds), level, event, then its facts; only values that go over the wire."""
+__all__ = [
+    "LogRing",
+    "LogWriter",
+    "Record",
+    "configure",
+    "escape",
+    "flush",
+    "plain",
+    "render_journal",
+    "render_json",
+    "render_text",
+]
 
 RECORDS = 500
 PLUGIN_RECORDS = 100
 PLUGINS = 1000  # that have a ring of their own
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
-_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # sd-daemon(3)
-_COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}  # ANSI SGR
-_TEXT_LENGTH = 2000  # characters of one value
 _TRACEBACK_LENGTH = 16_000  # characters
-_ELEMENTS = 64  # of one list or table
-_CHUNK = 4096  # bytes; PIPE_BUF: what a pipe that poll(2) calls writable takes at once
-_FIRST_KEYS = ("time", "level", "event")
 
 
 class LogRing:
@@ -81,23 +87,33 @@ class LogRing:
         chosen: deque[Record] = deque(kept, maxlen=max(0, lines))
         return [
             {
-                **{key: record[key] for key in _FIRST_KEYS},
+                **{key: record[key] for key in FIRST_KEYS},
                 "plugin": record.get("plugin"),
-                "fields": {key: value for key, value in record.items() if key not in (*_FIRST_KEYS, "plugin")},
+                "fields": {key: value for key, value in record.items() if key not in (*FIRST_KEYS, "plugin")},
             }
             for record in chosen
         ]
 
 
-def configure(level: str, log_format: str, ring: LogRing, fd: int = 2) -> None:
+def configure(level: str, log_format: str, ring: LogRing, fd: int = 2, journal: Journal | None = None) -> None:
     """Set up logging for the whole process; may be called again, as after a reload.
 
     Args:
         level: the least level that is logged: debug, info, warning, error or critical.
-        log_format: text, json, journal (text for systemd's journal), or auto: text on a terminal, otherwise json.
+        log_format: text, json, journal, or auto: journal where ``fd`` leads to systemd's journal, text on a
+            terminal, otherwise json. ``journal`` is the journal's own protocol, or lines with their priority where
+            there is no journal, or while it takes nothing.
         ring: is given every record that is logged.
         fd: where to write; stays open, and stays the caller's.
+        journal: where entries go; it is closed when this is called again. None: systemd's.
     """
+    if log_format == "auto":
+        log_format = "journal" if leads_to_journal(fd) else "text" if is_terminal(fd) else "json"
+    lines = LogWriter(fd)
+    journal = journal or Journal()
+    native = log_format == "journal" and journal.there()
+    writer = JournalWriter(journal, lines) if native else lines
+    before = _writer()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -105,127 +121,22 @@ def configure(level: str, log_format: str, ring: LogRing, fd: int = 2) -> None:
             structlog.processors.format_exc_info,
             _as_record,
             _keep_in(ring),
-            _renderer(log_format, fd),
+            _as_arguments if native else _renderer(log_format, fd),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=_WriterFactory(LogWriter(fd)),
+        logger_factory=_WriterFactory(writer),
         cache_logger_on_first_use=False,  # a logger that a module holds must follow the next configure()
     )
+    if isinstance(before, JournalWriter):
+        before.close()
     _forward_stdlib()
 
 
-class LogWriter:
-    """Writes lines to a descriptor, and neither waits nor fails: a log that nobody reads must not stop the daemon.
-
-    The descriptor is not made non-blocking, since that would also hit others who have it open, such as the shell.
-    """
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self.lost = 0
-        """Messages that could not be written, or not whole."""
-        self._torn = False
-        self._poll = select.poll()
-        self._poll.register(fd, select.POLLOUT)
-
-    def write(self, message: str) -> None:
-        """Write a message and the end of its line, or lose what does not fit now."""
-        data = f"{message}\n".encode(errors="backslashreplace")
-        if self._torn:
-            data = b"\n" + data
-        written = self._write_now(data)
-        if written < len(data):
-            self.lost += 1
-        if written:
-            self._torn = written < len(data)
-
-    debug = info = warning = error = critical = write  # structlog calls the method that the level is named for
-
-    def _write_now(self, data: bytes) -> int:
-        fd = self._reopen() if _is_terminal(self.fd) else self.fd
-        written = 0
-        try:
-            while written < len(data) and self._poll.poll(0):
-                written += os.write(fd, data[written : written + _CHUNK])
-        except OSError:
-            pass  # Full, closed, its reader gone: there is nobody left to tell
-        finally:
-            if fd != self.fd:
-                os.close(fd)
-        return written
-
-    def _reopen(self) -> int:
-        # A terminal that poll(2) calls writable has room for one byte, and blocks on the second when it is
-        # stopped (Ctrl-S). Opened anew it can be non-blocking for us alone.
-        try:
-            return os.open(f"/proc/self/fd/{self.fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        except OSError:  # Another user's terminal, after su: better to risk waiting than to say nothing
-            return self.fd
-
-
-def escape(text: str) -> str:
-    """Return text without control characters, which could drive the reader's terminal; they become escapes."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )
-
-
-def render_text(record: Record, colour: bool = False) -> str:
-    """Return a record for people: ``14:02:11 info plugin_started plugin=load pid=12``."""
-    clock = time.strftime("%H:%M:%S", time.localtime(record["time"]))
-    level = f"{record['level']:<8}"
-    event = escape(record["event"])
-    if colour:
-        clock = f"\x1b[2m{clock}\x1b[0m"
-        level = f"\x1b[{_COLOURS.get(record['level'], '0')}m{level}\x1b[0m"
-        event = f"\x1b[1m{event}\x1b[0m"
-    return "\n".join([f"{clock} {level} {event}{_facts(record)}", *_traceback(record)])
-
-
-def render_journal(record: Record) -> str:
-    """Return a record for the journal, which has the time itself; ``<6>`` is its priority: sd-daemon(3)."""
-    prefix = f"<{_PRIORITIES.get(record['level'], 6)}>"
-    lines = [f"{escape(record['event'])}{_facts(record)}", *_traceback(record)]
-    return "\n".join(prefix + line for line in lines)
-
-
-def render_json(record: Record) -> str:
-    """Return a record as one JSON object on one line, in ASCII."""
-    return json.dumps(record).replace("\x7f", "\\u007f")
-
-
-def plain(value: object, depth: int = 4) -> Any:
-    """Return a value as one that goes over the wire and into JSON, and is bounded; anything else as its text."""
-    try:
-        return _plain(value, depth)
-    except Exception:  # noqa: BLE001 - whatever a value's own methods raise, the event is worth more
-        return f"<{type(value).__name__}>"
-
-
-def _plain(value: object, depth: int) -> Any:
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return _plain_text(value, _TEXT_LENGTH)
-    if isinstance(value, int) and -(2**63) <= value < 2**64:
-        return int(value)
-    if isinstance(value, float) and abs(value) < float("inf"):
-        return float(value)
-    if depth and isinstance(value, Mapping):
-        items = list(value.items())[:_ELEMENTS]
-        return {_plain_text(str(key), 100): plain(item, depth - 1) for key, item in items}
-    if depth and isinstance(value, list | tuple | set | frozenset):
-        return [plain(item, depth - 1) for item in list(value)[:_ELEMENTS]]
-    return _plain_text(str(value) if isinstance(value, BaseException) else repr(value), _TEXT_LENGTH)
-
-
-def _plain_text(text: str, longest: int) -> str:
-    if len(text) > longest:
-        text = f"{text[:longest]}… ({len(text)} characters)"
-    # Lone surrogates stand for bytes of file names that are no UTF-8, and are none themselves.
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+def flush() -> None:
+    """Wait until what has been logged is read, for half a second at most; for a process that is about to end."""
+    writer = _writer()
+    if isinstance(writer, JournalWriter):
+        writer.flush()
 
 
 def _as_record(_logger: object, _method: str, event: Any) -> Record:
@@ -234,7 +145,7 @@ def _as_record(_logger: object, _method: str, event: Any) -> Record:
     record.update((key, plain(value)) for key, value in event.items() if key not in record)
     if exception is not None:
         # The last lines of a traceback say what happened.
-        record["exception"] = _plain_text(str(exception)[-_TRACEBACK_LENGTH:], _TRACEBACK_LENGTH)
+        record["exception"] = plain_text(str(exception)[-_TRACEBACK_LENGTH:], _TRACEBACK_LENGTH)
     return record
 
 
@@ -247,10 +158,7 @@ def _keep_in(ring: LogRing) -> Callable[[object, str, Any], Any]:
 
 
 def _renderer(log_format: str, fd: int) -> Callable[[object, str, Any], str]:
-    terminal = _is_terminal(fd)
-    if log_format == "auto":
-        log_format = "text" if terminal else "json"
-    colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    colour = is_terminal(fd) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
     def render(_logger: object, _method: str, record: Any) -> str:
         if log_format == "json":
@@ -260,40 +168,22 @@ def _renderer(log_format: str, fd: int) -> Callable[[object, str, Any], str]:
     return render
 
 
-def _is_terminal(fd: int) -> bool:
-    try:
-        return os.isatty(fd)
-    except OSError:
-        return False
+def _as_arguments(_logger: object, _method: str, record: Any) -> tuple[tuple[Record], dict[str, Any]]:
+    return (record,), {}  # for the writer, which then renders it in one of two ways
 
 
-def _facts(record: Record) -> str:
-    return "".join(
-        f" {escape(key)}={_fact(value)}"
-        for key, value in record.items()
-        if key not in _FIRST_KEYS and key != "exception"
-    )
-
-
-def _fact(value: object) -> str:
-    if not isinstance(value, str):
-        return escape(json.dumps(value, ensure_ascii=False))
-    if value and value.isprintable() and not any(character in ' "=\\' for character in value):
-        return value
-    return escape(json.dumps(value, ensure_ascii=False))
-
-
-def _traceback(record: Record) -> list[str]:
-    return [f"    {escape(line)}" for line in str(record.get("exception", "")).splitlines()]
+def _writer() -> LogWriter | JournalWriter | None:
+    factory = structlog.get_config()["logger_factory"]
+    return factory.writer if isinstance(factory, _WriterFactory) else None
 
 
 class _WriterFactory:
     """Gives structlog the one writer, whatever names a logger is asked for by."""
 
-    def __init__(self, writer: LogWriter) -> None:
+    def __init__(self, writer: LogWriter | JournalWriter) -> None:
         self.writer = writer
 
-    def __call__(self, *_arguments: object) -> LogWriter:
+    def __call__(self, *_arguments: object) -> LogWriter | JournalWriter:
         return self.writer
 
 

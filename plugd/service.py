@@ -8,10 +8,13 @@ import contextlib
 from collections.abc import Iterator
 
 import anyio
+import structlog
 
 from plugd import systemd
 from plugd.hosting.events import Event, EventLog
 from plugd.hosting.registry import Registry
+
+log = structlog.get_logger()
 
 SETTLING = 0.1  # seconds, in which further changes go into the same line
 EXTENSION = 15.0  # seconds that a start, reload or stop is given anew
@@ -80,6 +83,7 @@ class Service:
                 yield
             self._note = ""
         except Exception as error:
+            log.error("reload_failed", reason=str(error))
             self._note = f"; the last reload failed: {error}"
             raise
         finally:

@@ -10,10 +10,14 @@ from contextlib import contextmanager
 import msgpack
 import pytest
 import structlog
+from harness import Daemons, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plugd.journal import Journal
 from plugd.log import LogRing, LogWriter, configure, escape, plain, render_journal, render_json, render_text
+
+NO_JOURNAL = Journal("/nonexistent/journal")  # That of the machine is not to have what tests log.
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +53,7 @@ def drain(reader: int) -> None:
 def logged(log_format: str, level: str = "info", ring: LogRing | None = None) -> list[str]:
     """Return the lines that two events, one with an exception, leave in a log of this format."""
     with pipe() as (reader, writer):
-        configure(level, log_format, ring or LogRing(), fd=writer)
+        configure(level, log_format, ring or LogRing(), fd=writer, journal=NO_JOURNAL)
         log = structlog.get_logger()
         log.debug("too_little", n=1)
         log.info("plugin_started", plugin="load", pid=12, text="a b\x1b[31m")
@@ -78,8 +82,8 @@ def test_text_has_the_event_and_its_facts() -> None:
     assert traceback[-1] == "    ValueError: bad\\x07"
 
 
-def test_journal_has_priorities_and_no_time() -> None:
-    """Every line, of a traceback too, has the priority that the journal takes."""
+def test_without_a_journal_lines_have_priorities_and_no_time() -> None:
+    """Every line, of a traceback too, has the priority that the journal takes from stderr."""
     first, *traceback = logged("journal")
     assert first == '<6>plugin_started plugin=load pid=12 text="a b\\u001b[31m"'
     assert traceback[0] == "<3>plugin_failed"
@@ -117,15 +121,47 @@ def test_context_is_in_every_record() -> None:
 
 
 def test_configuring_again_takes_effect_on_loggers_in_use() -> None:
-    """A reload's new level is that of every module's logger."""
+    """A reload's new level is that of every module's logger, and of those that have facts of their own."""
     ring = LogRing()
     with pipe() as (_, writer):
-        log = structlog.get_logger()
+        log, of_plugin = structlog.get_logger(), structlog.get_logger(plugin="cpu")
         configure("error", "json", ring, fd=writer)
         log.info("before")
+        of_plugin.info("before")
         configure("debug", "json", ring, fd=writer)
         log.debug("after")
-    assert [record["event"] for record in ring.records()] == ["after"]
+        of_plugin.debug("after")
+    assert [(record["event"], record["plugin"]) for record in ring.records()] == [("after", None), ("after", "cpu")]
+
+
+PROBE = '''
+"""A plugin for tests."""
+
+from plugd.plugin import Gauge, Plugin
+
+
+class Probe(Plugin):
+    interval = 0.1
+    value = Gauge("test.value")
+
+    def collect(self):
+        print("collected")
+        yield self.value(1)
+'''
+
+
+def test_a_reloaded_level_is_that_of_plugins_that_run(daemon: Daemons) -> None:
+    """Of what they print, and of what becomes of them; they were there before the reload."""
+    running = daemon(plugins={"probe": PROBE}, config="")
+    wait_until(lambda: running.records("plugin_output"), "what it prints")
+    running.config.write_text('[log]\nlevel = "error"\n')
+    running.call("reload")
+    printed = len(running.records("plugin_output"))
+    collects = running.plugin("probe")["collects"]
+    wait_until(lambda: running.plugin("probe")["collects"] > collects + 1, "collections")
+    running.call("pause", names=["probe"])
+    assert len(running.records("plugin_output")) == printed
+    assert not running.records("plugin_paused")
 
 
 def test_the_standard_library_logs_here_too(monkeypatch: pytest.MonkeyPatch) -> None:

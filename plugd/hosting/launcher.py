@@ -96,7 +96,7 @@ class Launcher:
             spawned = await self._environment.forkserver.spawn(spec.name, rules_of(spec), image)
         except ForkServerError as error:
             raise CommandError(PLUGIN_CRASHED, f"cannot fork a worker: {error}") from error
-        bound = log.bind(plugin=spec.name, generation=generation.number, pid=spawned.pid)
+        bound = structlog.get_logger(plugin=spec.name, generation=generation.number, pid=spawned.pid)
         return Worker(
             spawned,
             self._environment.watch,

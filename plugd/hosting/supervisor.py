@@ -24,12 +24,17 @@ from plugd.hosting.record import Counters, Failure, Remarks, Streak
 from plugd.hosting.timing import Timing, timing_of
 from plugd.hosting.worker import Worker
 
-log = structlog.get_logger()
-
 STARTING, RUNNING, BACKOFF, PAUSED = "starting", "running", "backoff", "paused"
 QUARANTINED, FAILED, STOPPING = "quarantined", "failed", "stopping"
 
 BREACHES_ALLOWED = 3  # collections in a row that break the plugin's own declarations
+
+RELOADED, RELOAD_FAILED, ROLLED_BACK = "plugin_reloaded", "plugin_reload_failed", "plugin_rolled_back"
+_EVENTS = {  # what the log calls changes that are more than the state after them
+    (RUNNING, RUNNING): RELOADED,
+    (RUNNING, STARTING): ROLLED_BACK,
+    (PAUSED, RUNNING): "plugin_resumed",
+}
 
 
 class Supervisor:
@@ -66,7 +71,7 @@ class Supervisor:
         me: Supervisor = weakref.proxy(self)
         self._gate = Gate(lambda: me._begin_collection())  # noqa: PLW0108 - not bound to it; closed until the next generation is in force
         self.calls = Calls(me, self._gate, environment)
-        self._log = log.bind(plugin=self.name)
+        self._log = structlog.get_logger(plugin=self.name)  # Not log.bind(): that would keep today's configuration.
 
     # What it is set to
 
@@ -127,20 +132,20 @@ class Supervisor:
                 if self.current.can_reconfigure(spec):
                     await self.current.reconfigure(spec)
                     self.spec = spec
-                    self._record(self.state, self.state, f"{cause}: options applied in place", actor)
+                    self._record(self.state, self.state, f"{cause}: options applied in place", actor, RELOADED)
                     self._schedule()
                 else:
                     await self._swap(spec, cause, actor)
             except CommandError as error:
                 self.failure = Failure.of(error.message, error.data)
                 kept = f"reload failed, generation {self.number} stays: {error.message}"
-                self._record(self.state, self.state, kept, actor)
+                self._record(self.state, self.state, kept, actor, RELOAD_FAILED)
                 raise
 
     def reschedule(self, spec: PluginSpec, cause: str, actor: Actor | None = None) -> None:
         """Take another interval, timeout or offset; code and options are the same."""
         self.spec = spec
-        self._record(self.state, self.state, cause, actor)
+        self._record(self.state, self.state, cause, actor, RELOADED)
         self._schedule()
 
     async def stop(self, cause: str, actor: Actor | None = None) -> None:
@@ -277,7 +282,7 @@ class Supervisor:
         self.current = generation
         self._breaches = 0
         if self.state == PAUSED:
-            self._record(PAUSED, PAUSED, cause, actor)
+            self._record(PAUSED, PAUSED, cause, actor, RELOADED)
             return
         self._change(RUNNING, cause, actor)
         self._backoff.behave(self._loop.time())
@@ -413,9 +418,11 @@ class Supervisor:
         self.since = time.time()
         self._record(before, state, cause, actor)
 
-    def _record(self, before: str, after: str, cause: str, actor: Actor | None) -> None:
+    def _record(self, before: str, after: str, cause: str, actor: Actor | None, event: str | None = None) -> None:
         self.cause = cause
         self._environment.events.record(self.name, self.number, before, after, cause, actor)
-        level = self._log.warning if after in (BACKOFF, QUARANTINED, FAILED) else self._log.info
+        event = event or _EVENTS.get((before, after), f"plugin_{after or 'stopped'}")
+        wrong = after in (BACKOFF, QUARANTINED, FAILED) or event in (RELOAD_FAILED, ROLLED_BACK)
+        level = self._log.warning if wrong else self._log.info
         facts = {"uid": actor.uid, "pid": actor.pid} if actor else {}
-        level(f"plugin_{after or 'stopped'}", generation=self.number, cause=cause, **facts)
+        level(event, generation=self.number, cause=cause, **facts)
