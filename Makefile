@@ -1,6 +1,6 @@
 # plugd: what one types. `make run` tries it, `make test` and `make lint` are what CI runs.
 #
-# All that is made lies in .venv*, dist and caches of this directory; `make clean` takes it away.
+# All that is made lies in .venv*, build, dist and caches of this directory; `make clean` takes it away.
 
 # The first of these that is Python 3.11 or later.
 PYTHON := $(shell for name in python3 python3.13 python3.12 python3.11; do \
@@ -9,12 +9,19 @@ VERSIONS := 3.11 3.12 3.13
 VENV := .venv
 WHEEL_VENV := .venv-wheel
 FUZZ_VENV := .venv-fuzz
-SOURCES := $(shell find plugd plugctl plugins -name '*.py' -o -name '*.h') pyproject.toml README.md
+PINS_VENV := .venv-pins
+# What a package is made with: the Python that Debian has at this place, and never another one on PATH.
+DEB_PYTHON := /usr/bin/python3
+PYTHON_VERSION ?= $(shell $(DEB_PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+MACHINE ?= $(shell uname -m)
+WHEELS ?= build/wheels/$(PYTHON_VERSION)-$(MACHINE)
+SOURCES := $(shell find plugd plugctl plugins -name '*.py' -o -name '*.h'; find systemd docs/man -type f) \
+	pyproject.toml README.md
 PIP := -m pip --disable-pip-version-check -qq --no-input
 # Where pip runs as root, it is into an environment of its own.
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help run test test-all $(VERSIONS:%=test-%) lint bench fuzz wheel clean
+.PHONY: help run test test-all $(VERSIONS:%=test-%) lint bench fuzz wheel deb wheels pins clean
 .DELETE_ON_ERROR:
 
 help:
@@ -25,6 +32,9 @@ help:
 	@echo 'make bench      the benchmarks'
 	@echo 'make fuzz       the fuzzers of the control socket    ARGS="--frames 10_000_000" passes flags on'
 	@echo 'make wheel      dist/plugd-*.whl'
+	@echo 'make deb        dist/plugd_*.deb, for the Debian release of this machine: docs/packaging.md'
+	@echo 'make wheels     what `make deb` takes from elsewhere, into a directory    PYTHON_VERSION=3.13 for another release'
+	@echo 'make pins       packaging/*requirements.txt    ARGS="--upgrade" for the latest of everything'
 	@echo 'make clean      take away everything that was made'
 
 run: $(VENV)/.installed
@@ -71,6 +81,20 @@ fuzz: $(FUZZ_VENV)/.installed
 
 wheel: dist/.built
 
+# With WHEELS=DIR, they are there already.
+deb: $(if $(filter file,$(origin WHEELS)),$(WHEELS)/.complete)
+	@packaging/build-deb '$(WHEELS)'
+
+wheels: $(WHEELS)/.complete
+
+# One file for all Pythons and machines: the hashes of all wheels of a version. No address of an index gets into it.
+pins: $(PINS_VENV)/bin/uv
+	@$(call PIN,requirements.txt) pyproject.toml
+	@$(call PIN,build-requirements.txt) --group pyproject.toml:build
+
+PIN = $(PINS_VENV)/bin/uv pip compile --quiet $(ARGS) --universal --python-version $(firstword $(VERSIONS)) \
+	--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make pins' --output-file packaging/$(1)
+
 clean:
 	rm -rf $(VENV) .venv-* .cache dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -104,7 +128,7 @@ $(VENV)/.lint: $(VENV)/.installed
 
 dist/.built: $(SOURCES) | $(VENV)/.test
 	@echo 'building the wheel'
-	@rm -rf dist && mkdir dist
+	@rm -f dist/*.whl && mkdir -p dist
 	@$(VENV)/bin/python $(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
 	@touch $@
 
@@ -122,4 +146,19 @@ $(FUZZ_VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	@$(FUZZ_VENV)/bin/python $(PIP) install --upgrade 'pip>=25.1'
 	@$(FUZZ_VENV)/bin/python $(PIP) install --editable . --group test
 	@$(FUZZ_VENV)/bin/python $(PIP) install --group fuzz || echo 'atheris cannot be installed here'
+	@touch $@
+
+$(PINS_VENV)/bin/uv: | $(VENV)/bin/python
+	@$(VENV)/bin/python -m venv $(PINS_VENV)
+	@$(PINS_VENV)/bin/python $(PIP) install uv
+
+# Debian's oldest release with such a Python has glibc 2.36; what a project publishes for an older one runs on it as well.
+PLATFORMS := manylinux_2_36 manylinux_2_35 manylinux_2_34 manylinux_2_31 manylinux_2_28 manylinux_2_26 manylinux_2_24 \
+	manylinux_2_17 manylinux2014 manylinux_2_12 manylinux2010 manylinux_2_5 manylinux1
+
+$(WHEELS)/.complete: packaging/requirements.txt packaging/build-requirements.txt | $(VENV)/bin/python
+	@echo 'fetching wheels for Python $(PYTHON_VERSION) on $(MACHINE) into $(WHEELS)'
+	@$(VENV)/bin/python $(PIP) download --dest '$(WHEELS)' --no-deps --require-hashes --only-binary :all: \
+		--implementation cp --python-version $(PYTHON_VERSION) $(PLATFORMS:%=--platform %_$(MACHINE)) \
+		$(^:%=--requirement %)
 	@touch $@

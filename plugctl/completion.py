@@ -78,7 +78,9 @@ def bash() -> str:
 
 def zsh() -> str:
     """Return the script for zsh, which can run bash's."""
-    return f"#compdef plugctl\nautoload -U +X bashcompinit && bashcompinit\n{bash()}"
+    # From $fpath it is loaded in the middle of the first completion, which would end without any words.
+    first = "[[ $funcstack[1] != _plugctl ]] || _bash_complete -F _plugctl"
+    return f"#compdef plugctl\nautoload -U +X bashcompinit && bashcompinit\n{bash()}{first}\n"
 
 
 def fish() -> str:
