@@ -29,10 +29,10 @@ from plugd.hosting.environment import Environment
 from plugd.hosting.events import EventLog
 from plugd.hosting.forkserver import ForkServer
 from plugd.hosting.registry import Registry
-from plugd.hosting.saved import SavedSettings
 from plugd.hosting.startlog import StartLog
 from plugd.hosting.watch import Watch
 from plugd.log import LogRing, configure
+from plugd.persistence import Persistence
 from plugd.sampling.scheduler import Scheduler
 from plugd.sampling.store import MetricStore
 from plugd.sampling.subscription import Broker
@@ -83,7 +83,8 @@ class Daemon:
         """Serve until SIGTERM or SIGINT; SIGHUP reloads."""
         sampling = self._settings.config.sampling
         events, store, scheduler, counts = EventLog(), MetricStore(sampling.points), Scheduler(), Counts()
-        async with anyio.create_task_group() as tasks, ForkServer() as forkserver:
+        kept = Persistence(self._settings.state_dir, events, store, sampling.points, sampling.flush)
+        async with anyio.create_task_group() as tasks, ForkServer() as forkserver, kept:
             watch = Watch(forkserver.children)
             startlog = StartLog(self._settings.state_dir)
             environment = Environment(
@@ -98,7 +99,8 @@ class Daemon:
                 default_interval=self._settings.config.defaults.interval,
                 default_timeout=self._settings.config.defaults.timeout,
                 own=counts.samples,
-                saved=SavedSettings(self._settings.state_dir),
+                saved=kept.settings,
+                states=kept.states,
             )
             registry = Registry(environment, self._discover)
             self._context = Context(
@@ -115,7 +117,7 @@ class Daemon:
                 started_monotonic=time.monotonic(),
                 boot_id=uuid.uuid4().hex,
                 counts=counts,
-                notes=environment.saved.notes,
+                notes=kept.notes,
             )
             log.info("plugd_started", version=__version__, pid=os.getpid(), socket=self._settings.socket)
             for suspect in startlog.suspects:
@@ -125,18 +127,19 @@ class Daemon:
             tasks.start_soon(scheduler.run)
             tasks.start_soon(watch.run)
             async with ControlServer(listener, self._context, tasks):
-                await self._run_until_stopped(registry)
+                await self._run_until_stopped(registry, kept)
             systemd.notify_stopping()
+            await kept.points.flush()  # While there are any.
             await registry.stop()
             startlog.close()
             tasks.cancel_scope.cancel()
         log.info("plugd_stopped")
         return EXIT_OK
 
-    async def _run_until_stopped(self, registry: Registry) -> None:
+    async def _run_until_stopped(self, registry: Registry, kept: Persistence) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with anyio.create_task_group() as starting:
-                starting.start_soon(self._start, registry)
+                starting.start_soon(self._start, registry, kept)
                 async for number in signals:
                     if number == signal.SIGHUP:
                         starting.start_soon(self._reload)
@@ -145,7 +148,8 @@ class Daemon:
                     starting.cancel_scope.cancel()
                     break
 
-    async def _start(self, registry: Registry) -> None:
+    async def _start(self, registry: Registry, kept: Persistence) -> None:
+        await kept.points.restore()
         await registry.start()
         gc.collect()
         gc.freeze()  # The parts live as long as the process: no collection need look at them again.
