@@ -75,6 +75,18 @@ def read_mode(value: object) -> int:
     return int(value, 8)
 
 
+def read_flush(value: object) -> float:
+    """Return seconds: none at all, or a second to a day.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    seconds = parse_duration(value)
+    if seconds and not 1.0 <= seconds <= 86400.0:
+        raise ValueError(f"must be 0, or between 1s and 1d, got {shown(value)}")
+    return seconds
+
+
 def read_path(value: object, *, longest: int = 4095) -> str:
     """Return a path that is absolute, or begins with ``~/``.
 
@@ -155,6 +167,7 @@ LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 LogFormat = Literal["auto", "text", "json", "journal"]
 Interval = Annotated[float, Reads(partial(parse_duration, minimum=0.01, maximum=86400.0))]
 Offset = Annotated[float, Reads(partial(parse_duration, maximum=86400.0))]
+Flush = Annotated[float, Reads(read_flush)]
 Patience = Annotated[float, Reads(partial(parse_duration, minimum=0.1, maximum=3600.0))]
 FrameSize = Annotated[int, Reads(partial(parse_size, minimum=1024, maximum=16 * 1024**2))]
 Path = Annotated[str, Reads(read_path)]
@@ -236,10 +249,12 @@ class DefaultsConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SamplingConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """``[sampling]``: what the daemon keeps in memory."""
+    """``[sampling]``: what the daemon keeps of the samples."""
 
     points: Count = 60
     """Latest points kept of every series."""
+    flush: Flush = 60.0
+    """Seconds between two writes of them to the state directory; 0: only when the daemon stops."""
 
 
 class WorkerLimitsConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,10 +31,10 @@ from plugd.hosting.environment import Environment
 from plugd.hosting.events import EventLog
 from plugd.hosting.forkserver import ForkServer
 from plugd.hosting.registry import Registry
-from plugd.hosting.saved import SavedSettings
 from plugd.hosting.startlog import StartLog
 from plugd.hosting.watch import Watch
 from plugd.log import LogRing, configure, flush
+from plugd.persistence import Persistence
 from plugd.sampling.scheduler import Scheduler
 from plugd.sampling.store import MetricStore
 from plugd.sampling.subscription import Broker
@@ -99,7 +99,8 @@ class Daemon:
         """Serve until SIGTERM or SIGINT; SIGHUP reloads."""
         sampling = self._settings.config.sampling
         events, store, scheduler, counts = EventLog(), MetricStore(sampling.points), Scheduler(), Counts()
-        async with anyio.create_task_group() as tasks, ForkServer() as forkserver:
+        kept = Persistence(self._settings.state_dir, events, store, sampling.points, sampling.flush)
+        async with anyio.create_task_group() as tasks, ForkServer() as forkserver, kept:
             watch = Watch(forkserver.children)
             startlog = StartLog(self._settings.state_dir)
             environment = Environment(
@@ -114,7 +115,8 @@ class Daemon:
                 default_interval=self._settings.config.defaults.interval,
                 default_timeout=self._settings.config.defaults.timeout,
                 own=counts.samples,
-                saved=SavedSettings(self._settings.state_dir),
+                saved=kept.settings,
+                states=kept.states,
             )
             registry = Registry(environment, self._discover)
             service = Service(registry, events)
@@ -133,7 +135,7 @@ class Daemon:
                 started_monotonic=time.monotonic(),
                 boot_id=uuid.uuid4().hex,
                 counts=counts,
-                notes=environment.saved.notes,
+                notes=kept.notes,
             )
             log.info("plugd_started", version=__version__, pid=os.getpid(), socket=self._settings.socket)
             for suspect in startlog.suspects:
@@ -148,9 +150,10 @@ class Daemon:
             with contextlib.ExitStack() as ending:
                 signals = ending.enter_context(anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
                 async with ControlServer(listener, self._context, tasks) as server:
-                    await self._run_until_stopped(registry, service, server, signals)
+                    await self._run_until_stopped(registry, service, server, signals, kept)
                     ending.enter_context(service.stopping())
                     tasks.start_soon(_hasten, server, signals)
+                await kept.points.flush()  # While there are any.
                 await registry.stop()
             startlog.close()
             tasks.cancel_scope.cancel()
@@ -158,11 +161,16 @@ class Daemon:
         return EXIT_OK
 
     async def _run_until_stopped(
-        self, registry: Registry, service: Service, server: ControlServer, signals: AsyncIterator[signal.Signals]
+        self,
+        registry: Registry,
+        service: Service,
+        server: ControlServer,
+        signals: AsyncIterator[signal.Signals],
+        kept: Persistence,
     ) -> None:
         async with anyio.create_task_group() as starting:
             started = anyio.Event()
-            starting.start_soon(self._start, registry, service, started)
+            starting.start_soon(self._start, registry, service, kept, started)
             starting.start_soon(self._open, server, started)
             async for number in signals:
                 if number == signal.SIGHUP:
@@ -178,8 +186,9 @@ class Daemon:
             await started.wait()
         server.open()
 
-    async def _start(self, registry: Registry, service: Service, started: anyio.Event) -> None:
+    async def _start(self, registry: Registry, service: Service, kept: Persistence, started: anyio.Event) -> None:
         with service.busy():
+            await kept.points.restore()
             await registry.start()
         started.set()
         gc.collect()

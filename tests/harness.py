@@ -202,6 +202,14 @@ class Daemon:
             left |= descendants(pid)
         return left
 
+    def descriptors(self) -> int:
+        """Return how many descriptors it has open, but for files that it is just writing: they come and go."""
+        state, count = str(self.directory / "state"), 0
+        for entry in os.listdir(f"/proc/{self.pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):  # It has been closed meanwhile.
+                count += not os.readlink(f"/proc/{self.pid}/fd/{entry}").startswith(state)
+        return count
+
     def wait_gone(self) -> None:
         """Wait until no process of it is left."""
         end = time.monotonic() + DEADLINE

@@ -95,6 +95,21 @@ def test_values_get_their_types() -> None:
     assert config.plugins["disk@data"] == PluginConfig(enabled=False, offset=0.25, settings={"verbose": True})
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0", 0.0), ('"0s"', 0.0), ("1", 1.0), ('"5m"', 300.0), ('"1d"', 86400.0)]
+)
+def test_points_are_written_now_and_then_or_only_at_the_end(text: str, seconds: float) -> None:
+    """0 is no interval; anything else is one that a disk can stand."""
+    assert config_of(f"[sampling]\nflush = {text}").sampling.flush == seconds
+
+
+@pytest.mark.parametrize("text", ["0.5", '"2d"', "-1", '"soon"'])
+def test_an_interval_that_is_none_is_a_fault(text: str) -> None:
+    """With what it may be."""
+    [fault] = faults_of(f"[sampling]\nflush = {text}")
+    assert fault.startswith("0.toml: $.sampling.flush: ")
+
+
 def test_every_fault_is_listed_with_the_file_that_set_the_key() -> None:
     """One look shows all there is to correct, and where."""
     assert faults_of(

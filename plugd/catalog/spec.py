@@ -1,5 +1,6 @@
 """What there is to know of a plugin before anything of it runs."""
 
+import hashlib
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -95,6 +96,17 @@ class PluginSpec:
             and self.config.settings == other.config.settings
             and self.same_confinement(other)
         )
+
+    def fingerprint(self) -> str:
+        """Return a hash of what :meth:`same_code` compares, for those that come after this process."""
+        config, command = self.config, None
+        if self.command is not None:
+            its = self.command
+            command = (its.argv, its.format, its.mode, its.cwd, its.state, its.autoconf)
+        code = (self.sha256, command, self.fault)
+        bounds = (self.limits, self.user, config.environment, config.sandbox)
+        everything = msgspec.to_builtins((code, config.options, config.settings, bounds), order="deterministic")
+        return hashlib.sha256(repr(everything).encode(errors="backslashreplace")).hexdigest()
 
     def same_confinement(self, other: "PluginSpec") -> bool:
         """Whether both would run within the same bounds; a worker cannot be given wider ones."""

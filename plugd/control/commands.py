@@ -219,10 +219,7 @@ async def handle_reload(session: "Session", params: p.Reload) -> dict[str, Any]:
 
 async def handle_pause(session: "Session", params: p.Pause) -> dict[str, Any]:
     actor = _actor(session, params, params.names)
-    paused = session.context.registry.select(params.names, "pause", actor)
-    for supervisor in paused:
-        await supervisor.pause(params.duration, params.reason, actor)
-    return {"paused": [each.name for each in paused]}
+    return await session.context.registry.pause(params.names, params.duration, params.reason, actor)
 
 
 async def handle_resume(session: "Session", params: p.Resume) -> dict[str, Any]:

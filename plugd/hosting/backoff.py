@@ -6,6 +6,7 @@ milliseconds of CPU, and there is at most one a second, and a handful before the
 
 import random
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -66,6 +67,20 @@ class Backoff:
         """Note that the plugin runs well as of ``now``."""
         if self._well_since is None:
             self._well_since = now
+
+    def ages(self, now: float) -> list[float]:
+        """Return how many seconds ago the offences were that still count, the oldest first."""
+        return [now - each for each in self._offences if now - each <= self._policy.window]
+
+    @property
+    def consecutive(self) -> int:
+        """How many offences there were in a row."""
+        return self._consecutive
+
+    def restore(self, ages: Sequence[float], consecutive: int, now: float) -> None:
+        """Remember offences that were before this process."""
+        self._offences.extend(sorted(now - age for age in ages))
+        self._consecutive = consecutive if ages else 0
 
     def forgive(self) -> None:
         """Forget all offences: somebody has looked after it."""

@@ -1,6 +1,6 @@
 """What a supervisor needs of the rest of the daemon, named from its own side."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from plugd.hosting.collection import Collection
 from plugd.hosting.events import EventLog
 from plugd.hosting.forkserver import ForkServer
 from plugd.hosting.saved import SavedSettings
+from plugd.hosting.saved_states import SavedStates
 from plugd.hosting.startlog import StartLog
 from plugd.hosting.watch import Watch
 
@@ -28,6 +29,9 @@ class Sink(Protocol):
 
     def remove(self, plugin: str) -> None:
         """Forget all series of a plugin."""
+
+    def retain(self, plugins: Container[str]) -> None:
+        """Forget all series of other plugins than these."""
 
     def latest(self, plugin: str) -> list[dict[str, object]]:
         """Return the latest samples of a plugin: ``{name, labels, value, time}`` each."""
@@ -86,6 +90,7 @@ class Environment:
     require: Require = _require_nothing
     own: Callable[[], list[dict[str, object]]] = list  # the daemon's own samples, as those of a plugin
     saved: SavedSettings = field(default_factory=SavedSettings)
+    states: SavedStates = field(default_factory=SavedStates)
 
     def start(self, function: Callable[..., Awaitable[None]], *args: Any) -> None:
         """Run something in the background; what it raises is logged, and is nothing to the others."""

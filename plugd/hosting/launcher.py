@@ -1,7 +1,8 @@
 """How a generation comes to be: forked, loaded, validated, started, and proven by a first collection."""
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
@@ -46,23 +47,42 @@ class Launcher:
         Raises:
             CommandError: at what it failed, and why; nothing of it is left.
         """
-        if spec.fault is not None:
-            where = f"{spec.path}: " if spec.path and spec.path not in spec.fault else ""
-            raise CommandError(PLUGIN_INVALID, f"{where}{spec.fault}", {"path": spec.path})
+        _check(spec)
         generation = Generation(spec, number)
-        startlog = self._environment.startlog
-        await anyio.to_thread.run_sync(startlog.begin, spec.name)
-        try:
-            spawn = functools.partial(self._spawn, generation, on_exit)
-            saved = self._environment.saved.of(spec.name)
-            await generation.open(spawn, settings, saved, spec.limits.series, self._environment.require)
-            self._tell_refused(generation)
+        async with self._noted(generation):
+            await self._open(generation, settings, on_exit)
             try:
                 timeout = spec.config.timeout or generation.description.timeout or PROBE_TIMEOUT
-                return generation, await generation.collect(timeout, self.inputs(generation))
+                collection = await generation.collect(timeout, self.inputs(generation))
+                await self._environment.states.flush()  # With its number, which no other shall have after a restart.
             except BaseException:
                 await generation.close()
                 raise
+        return generation, collection
+
+    async def start(self, spec: PluginSpec, number: int, settings: dict[str, Any], on_exit: OnExit) -> Generation:
+        """Load, validate and start in a worker of its own, and collect nothing: it is paused.
+
+        Args and raises: as of :meth:`prove`.
+        """
+        _check(spec)
+        generation = Generation(spec, number)
+        async with self._noted(generation):
+            await self._open(generation, settings, on_exit)
+            try:
+                await self._environment.states.flush()
+            except BaseException:
+                await generation.close()
+                raise
+        return generation
+
+    @contextlib.asynccontextmanager
+    async def _noted(self, generation: Generation) -> AsyncIterator[None]:
+        """Have it written down that a plugin is being started; what it printed goes with the error."""
+        startlog, name = self._environment.startlog, generation.spec.name
+        await anyio.to_thread.run_sync(startlog.begin, name)
+        try:
+            yield
         except CommandError as error:
             worker: Worker | None = getattr(generation, "worker", None)
             if worker is not None:
@@ -70,7 +90,13 @@ class Launcher:
             raise
         finally:
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(startlog.end, spec.name)
+                await anyio.to_thread.run_sync(startlog.end, name)
+
+    async def _open(self, generation: Generation, settings: dict[str, Any], on_exit: OnExit) -> None:
+        spec, saved = generation.spec, self._environment.saved.of(generation.spec.name)
+        spawn = functools.partial(self._spawn, generation, on_exit)
+        await generation.open(spawn, settings, saved, spec.limits.series, self._environment.require)
+        self._tell_refused(generation)
 
     def _tell_refused(self, generation: Generation) -> None:
         name, number = generation.spec.name, generation.number
@@ -108,3 +134,10 @@ class Launcher:
             on_declare=generation.declare,
             on_exit=functools.partial(on_exit, generation),
         )
+
+
+def _check(spec: PluginSpec) -> None:
+    """See that there is something that may run."""
+    if spec.fault is not None:
+        where = f"{spec.path}: " if spec.path and spec.path not in spec.fault else ""
+        raise CommandError(PLUGIN_INVALID, f"{where}{spec.fault}", {"path": spec.path})

@@ -37,7 +37,6 @@ class Registry:
         self.environment = environment
         self._discover = discover
         self._supervisors: dict[str, Supervisor] = {}
-        self._latest: dict[str, int] = {}  # generation of those that have gone
         self._unloaded: set[str] = set()  # by request: they stay away until somebody loads them
         self._asked_for: set[str] = set()  # though the configuration disables them: they stay until unloaded
         self._lock = anyio.Lock()
@@ -83,11 +82,15 @@ class Registry:
         async with self._lock:
             found = await self.find()
             specs = [spec for spec in found.specs.values() if spec.config.enabled]
-            await self._start_each([(spec.name, self._load(spec, "plugd started", None)) for spec in specs])
+            self.environment.sink.retain({spec.name for spec in specs})  # Of those before a restart.
+            await self._start_each(
+                [(spec.name, self._load(spec, self._start_cause(spec.name), None)) for spec in specs]
+            )
 
     async def stop(self) -> None:
         """End every plugin; none before those that require it."""
         self._stopping = True
+        self.environment.states.seal()
         for level in self._in_unload_order(self._supervisors):
             await self._each([(name, self._supervisors[name].stop("plugd is stopping")) for name in level])
         self._supervisors.clear()
@@ -116,6 +119,8 @@ class Registry:
                         PLUGIN_NOT_FOUND, f"cannot load plugin {name!r}: no such plugin file", {"name": name}
                     )
             todo = [name for name in wanted if name not in errors]
+            for name in todo:
+                self.environment.states.forget(name)
             errors |= await self._start_each([(name, self._load(specs[name], "load", actor)) for name in todo])
             self._unloaded.difference_update(todo)
             self._asked_for.update(name for name in todo if not specs[name].config.enabled)
@@ -204,6 +209,20 @@ class Registry:
                 "failed": failures("reload", errors, sorted(errors)),
             }
 
+    async def pause(
+        self, names: Sequence[str] | None, duration: float | None, reason: str | None, actor: Actor | None = None
+    ) -> dict[str, Any]:
+        """Have plugins collect no more, for ``duration`` seconds or until they are resumed; return ``{paused}``.
+
+        Raises:
+            CommandError: ``plugin.not_found``, or ``plugin.changed``.
+        """
+        paused = self.select(names, "pause", actor)
+        for each in paused:
+            await each.pause(duration, reason, actor)
+        await self.environment.states.flush()  # It holds over a restart, whenever that is.
+        return {"paused": [each.name for each in paused]}
+
     async def resume(self, names: Sequence[str] | None, actor: Actor | None = None) -> dict[str, Any]:
         """End pauses, and try failed plugins again; return ``{resumed, failed}``.
 
@@ -217,6 +236,7 @@ class Registry:
         errors = await self._each([(each.name, each.resume("resume", actor)) for each in paused])
         # Without the lock: a slow start elsewhere must not keep a pause from its end. What waits for these comes later.
         errors |= await self._do_start([(each.name, each.resume("resume", actor)) for each in ended])
+        await self.environment.states.flush()
         return outcome("resume", {"resumed": [name for name in wanted if name not in errors]}, errors, wanted)
 
     async def check(self, name: str) -> dict[str, Any]:
@@ -245,6 +265,9 @@ class Registry:
         self.ignored = found.ignored
         return found
 
+    def _start_cause(self, name: str) -> str:
+        return "plugd started" if not self.environment.events.lives(name) else "plugd started after one that was killed"
+
     def _plan(self, specs: dict[str, PluginSpec]) -> Plan:
         plan = plan_of(
             {name: each.spec for name, each in self._supervisors.items()}, specs, self._unloaded, self._asked_for
@@ -264,16 +287,17 @@ class Registry:
         if there is not None:
             await there.reload(spec, cause, actor)
             return
+        past = self.environment.states.of(spec.name)
         supervisor = self._supervisors[spec.name] = Supervisor(
-            spec, replace(self.environment, require=self._requirements), self._latest.get(spec.name, 0)
+            spec, replace(self.environment, require=self._requirements), past.generation
         )
-        await supervisor.load(cause, actor)
+        await supervisor.load(cause, actor, past)
 
     async def _unload(self, name: str, cause: str, actor: Actor | None) -> None:
         supervisor = self._supervisors[name]
         await supervisor.stop(cause, actor)
         del self._supervisors[name]
-        self._latest[name] = supervisor.latest
+        self.environment.states.forget(name)
         self._requirements.forget(name)
 
     async def _unload_each(self, names: Sequence[str], cause: str, actor: Actor | None) -> dict[str, CommandError]:

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from plugd.errors import INTERNAL, REQUEST_INVALID, CommandError
+from plugd.state_file import StateFile
 
 log = structlog.get_logger()
 
@@ -31,16 +32,18 @@ class SavedSettings:
 
     Args:
         state_dir: where the file is; it is read at once. None: nothing is saved, as in tests.
+        notes: gets a line for people on what is not in order.
     """
 
-    def __init__(self, state_dir: str | None = None) -> None:
-        self.notes: list[str] = []
-        self._path = None if state_dir is None else os.path.join(state_dir, FILE_NAME)
+    def __init__(self, state_dir: str | None = None, notes: list[str] | None = None) -> None:
+        self.notes: list[str] = [] if notes is None else notes
+        self._file: StateFile | None = None
         self._values: Values = {}
         self._unreadable: str | None = None
         self._lock = anyio.Lock()
-        if self._path is not None:
-            self._read(self._path)
+        if state_dir is not None:
+            self._file = StateFile(os.path.join(state_dir, FILE_NAME), MAXIMUM_BYTES, self.notes)
+            self._read(self._file)
 
     def of(self, plugin: str) -> Mapping[str, Any]:
         """Return what is saved for a plugin, by setting."""
@@ -81,39 +84,35 @@ class SavedSettings:
         data = json.dumps({"settings": values}, indent=2, sort_keys=True).encode() + b"\n"
         if len(data) > MAXIMUM_BYTES:
             raise CommandError(REQUEST_INVALID, f"cannot {doing}: all that is saved has at most {MAXIMUM_BYTES} bytes")
+        path = self._file.path if self._file is not None else None
         try:
-            if self._path is None or self._unreadable is not None:
+            if self._file is None or self._unreadable is not None:
                 raise OSError(None, self._unreadable or "there is no state directory")
-            await anyio.to_thread.run_sync(_write, self._path, data)
+            await anyio.to_thread.run_sync(self._file.replace, data)
         except OSError as error:
             reason = error.strerror or str(error)
-            log.warning("saved_settings_failed", path=self._path, reason=reason)
-            raise CommandError(INTERNAL, f"cannot {doing}: {self._path}: {reason.lower()}") from error
+            log.warning("saved_settings_failed", path=path, reason=reason)
+            raise CommandError(INTERNAL, f"cannot {doing}: {path}: {reason.lower()}") from error
         self._values = values
 
-    def _read(self, path: str) -> None:
+    def _read(self, file: StateFile) -> None:
         try:
-            with open(path, "rb") as file:
-                data = file.read(MAXIMUM_BYTES + 1)
+            self._values = _parse(file.read())
         except FileNotFoundError:
             return  # Nobody has saved anything.
         except OSError as error:
             self._unreadable = f"cannot be read: {error.strerror}"
-            self._tell(f"saved settings are not in force: {path} {self._unreadable}")
-            return
-        try:
-            self._values = _parse(data)
+            self._tell(f"saved settings are not in force: {file.path} {self._unreadable}")
         except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError) as error:
-            self._put_aside(path, str(error) or "nested too deeply")
+            self._put_aside(file, str(error) or "nested too deeply")
 
-    def _put_aside(self, path: str, reason: str) -> None:
+    def _put_aside(self, file: StateFile, reason: str) -> None:
         try:
-            os.replace(path, path + ".broken")
-            kept = f"it is kept as {path}.broken"
+            kept = file.put_aside()
         except OSError as error:
             self._unreadable = f"is broken, and cannot be put aside: {error.strerror}"
             kept = f"it cannot be put aside: {error.strerror}"
-        self._tell(f"saved settings are not in force: {path} is broken ({reason}); {kept}")
+        self._tell(f"saved settings are not in force: {file.path} is broken ({reason}); {kept}")
 
     def _tell(self, note: str) -> None:
         self.notes.append(note)
@@ -125,25 +124,6 @@ class _Document(msgspec.Struct):
 
 
 def _parse(data: bytes) -> Values:
-    if len(data) > MAXIMUM_BYTES:
-        raise ValueError(f"larger than {MAXIMUM_BYTES} bytes")
     values = msgspec.json.decode(data, type=_Document).settings
     msgspec.msgpack.encode(values)  # As it is sent to workers: a number may be too large for that.
     return values
-
-
-def _write(path: str, data: bytes) -> None:
-    directory = os.path.dirname(path)
-    os.makedirs(directory, 0o700, exist_ok=True)
-    temporary = path + ".new"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(temporary, path)
-    parent = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(parent)  # The rename itself is on the disk only then.
-    finally:
-        os.close(parent)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import anyio
 import structlog
+from msgspec.structs import replace
 
 from plugd.catalog.spec import PluginSpec
 from plugd.errors import PLUGIN_INVALID, PLUGIN_NOT_FOUND, PLUGIN_TIMEOUT, CommandError
@@ -21,6 +22,8 @@ from plugd.hosting.generation import Generation
 from plugd.hosting.launcher import Launcher
 from plugd.hosting.probation import Probation, Retired
 from plugd.hosting.record import Counters, Failure, Remarks, Streak
+from plugd.hosting.rows import bounded, time_of
+from plugd.hosting.saved_states import NOTHING, PluginState, ages_of, wall_times
 from plugd.hosting.timing import Timing, timing_of
 from plugd.hosting.worker import Worker
 
@@ -50,6 +53,7 @@ class Supervisor:
         self.state = STARTING
         self.since = time.time()
         self.cause = ""
+        self.actor: Actor | None = None  # whose word it was that brought it into its state
         self.number = 0
         self.latest = latest  # the highest generation there has been of this name: no number is given twice
         self.current: Generation | None = None
@@ -64,6 +68,7 @@ class Supervisor:
         self._loop = asyncio.get_running_loop()
         self._alarm = Alarm()
         self._attempt = anyio.CancelScope()  # to start it again by itself
+        self._worker_due = False  # though it is paused: it has had one, and is given it again
         self._breaches = 0
         self._streak = Streak()
         self._probation = Probation()
@@ -97,15 +102,29 @@ class Supervisor:
 
     # What is done with it
 
-    async def load(self, cause: str, actor: Actor | None = None) -> None:
-        """Start the first generation.
+    async def load(self, cause: str, actor: Actor | None = None, past: PluginState = NOTHING) -> None:
+        """Start the first generation, or have it stay as a daemon before this one has left it.
+
+        Args:
+            cause: why it is loaded.
+            actor: who wants it.
+            past: what is known from before. A pause goes on as it is; a quarantine, or the wait for the next
+                attempt, only for the same code: what has changed deserves another try.
 
         Raises:
             CommandError: why it does not run; it is then ``failed``, or tried again later.
         """
         async with self._lock:
             self.number = self.latest = self.latest + 1
-            self._record("", STARTING, cause, actor)
+            same = past.code == self.spec.fingerprint()
+            if same:
+                self._backoff.restore(ages_of(past.offences), past.consecutive, self._loop.time())
+            left = past.left(time.time())
+            if past.state is not None and left != 0 and (same or past.state == PAUSED):
+                await self._stay(past, left, cause)
+                return
+            self.cause, self.actor = cause, actor
+            self._record("", STARTING, cause + _ended(past, left), actor)
             await self._start(cause, actor)
 
     async def reload(self, spec: PluginSpec, cause: str, actor: Actor | None = None) -> None:
@@ -172,7 +191,7 @@ class Supervisor:
             cause = "paused" + (f" for {duration:g} s" if duration else "") + (f": {reason}" if reason else "")
             self._change(PAUSED, cause, actor)
             if duration:
-                self._alarm.set(duration, self._environment.start, self._wake, "the pause is over", self.state)
+                self._set_alarm(duration)
 
     async def resume(self, cause: str, actor: Actor | None = None) -> None:
         """End a pause; try again now what has failed. A running plugin is left alone.
@@ -224,12 +243,38 @@ class Supervisor:
         self._adopt(generation, cause, actor)
         await self._complete(collection)
 
+    async def _stay(self, past: PluginState, left: float | None, cause: str) -> None:
+        """Be held back as before: with a worker, where a pause has left it one, but without a collection."""
+        assert past.state is not None
+        self.state, self.since, self.cause = past.state, past.since, past.cause
+        if past.uid is not None and past.pid is not None:
+            self.actor = Actor(past.uid, past.pid)
+        if past.error is not None:
+            self.failure = Failure(past.error_time, past.error, exit=past.exit)
+        self._worker_due = past.worker and past.state == PAUSED
+        still = f"{cause}: still {past.cause}" if past.state == PAUSED else f"{cause}: still {past.state}: {past.cause}"
+        self._record("", past.state, still, self.actor)
+        if left is not None:
+            self._set_alarm(left)
+        if not self._worker_due:
+            return
+        try:
+            generation = await self._launcher.start(self.spec, self.number, self.calls.settings, self._handle_exit)
+            generation.worker.check_alive()
+        except CommandError as error:
+            self._worker_due = False
+            self.failure = Failure.of(error.message, error.data)
+            self._record(PAUSED, PAUSED, f"it stays paused, and has no worker: {error.message}", None)
+            raise
+        self.current, self._worker_due = generation, False
+
     async def _swap(self, spec: PluginSpec, cause: str, actor: Actor | None) -> None:
         """Prove a generation beside the one in force, and put it in its place at a tick boundary.
 
         A tick that falls into the handover is held, and is the new generation's first. The proof is collected
         before the state is handed over, and is not kept: a plugin that counts its collections counts none twice.
         """
+        self._environment.states.number(self.name, self.latest + 1)
         generation, _ = await self._launcher.prove(spec, self.latest + 1, self.calls.settings, self._handle_exit)
         self._gate.close()
         try:
@@ -361,6 +406,7 @@ class Supervisor:
         self.failure = Failure.of(reason, {"exit": str(worker.exit), "output": list(worker.last_output)})
         if self.state != RUNNING:
             self._environment.ticker.remove(self.name)
+            self._save()
         elif self._probation:
             self._roll_back(reason)
         else:
@@ -387,9 +433,14 @@ class Supervisor:
     def _offend(self, reason: str) -> None:
         verdict = self._backoff.offend(self._loop.time())
         self._change(QUARANTINED if verdict.quarantined else BACKOFF, reason)
-        self._alarm.set(verdict.delay, self._environment.start, self._wake, "trying again", self.state)
+        self._set_alarm(verdict.delay)
 
     # What it waits for
+
+    def _set_alarm(self, delay: float) -> None:
+        cause = "the pause is over" if self.state == PAUSED else "trying again"
+        self._alarm.set(delay, self._environment.start, self._wake, cause, self.state)
+        self._save()
 
     async def _wake(self, cause: str, state: str) -> None:
         async with self._lock:
@@ -416,13 +467,51 @@ class Supervisor:
     def _change(self, state: str, cause: str, actor: Actor | None = None) -> None:
         before, self.state = self.state, state
         self.since = time.time()
+        self.cause, self.actor = cause, actor
         self._record(before, state, cause, actor)
 
     def _record(self, before: str, after: str, cause: str, actor: Actor | None, event: str | None = None) -> None:
-        self.cause = cause
+        self._save()
         self._environment.events.record(self.name, self.number, before, after, cause, actor)
         event = event or _EVENTS.get((before, after), f"plugin_{after or 'stopped'}")
         wrong = after in (BACKOFF, QUARANTINED, FAILED) or event in (RELOAD_FAILED, ROLLED_BACK)
         level = self._log.warning if wrong else self._log.info
         facts = {"uid": actor.uid, "pid": actor.pid} if actor else {}
         level(event, generation=self.number, cause=cause, **facts)
+
+    def _save(self) -> None:
+        """Have it written down what the next daemon must know."""
+        state = PluginState(generation=self.latest)
+        ages = self._backoff.ages(self._loop.time())
+        if ages:
+            offences, consecutive = wall_times(ages), self._backoff.consecutive
+            state = replace(state, code=self.spec.fingerprint(), offences=offences, consecutive=consecutive)
+        if self.state in (PAUSED, QUARANTINED, BACKOFF):
+            state = replace(
+                state,
+                state=self.state,
+                since=time_of(self.since),
+                until=None if self._alarm.time is None else time_of(self._alarm.time),
+                cause=bounded(self.cause),
+                uid=self.actor.uid if self.actor else None,
+                pid=self.actor.pid if self.actor else None,
+                worker=self.current is not None or self._worker_due,
+                code=self.spec.fingerprint(),
+            )
+            if self.failure is not None:
+                state = replace(
+                    state,
+                    error=bounded(self.failure.message),
+                    error_time=time_of(self.failure.time),
+                    exit=None if self.failure.exit is None else bounded(self.failure.exit),
+                )
+        self._environment.states.put(self.name, state)
+
+
+def _ended(past: PluginState, left: float | None) -> str:
+    """Return what to say of what held a plugin back in the daemon before, and does not any more."""
+    if past.state is None:
+        return ""
+    if left == 0:
+        return ": the pause is over" if past.state == PAUSED else ": trying again"
+    return f": it has changed since it was {past.state}"

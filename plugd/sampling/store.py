@@ -9,7 +9,7 @@ and is not changed afterwards.
 """
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import anyio.lowlevel
@@ -19,6 +19,9 @@ from plugd.hosting.collection import Collection, SeriesKey
 POINTS = 60  # of each series
 SLICE = 1000  # samples, between which others have their turn; they take about a millisecond
 STALE_COLLECTIONS = 100  # without a series, after which it is forgotten
+
+Identity = tuple[str, str, str, tuple[str, ...], tuple[str, ...]]
+"""Name, kind and unit of a metric, the names of its labels, and their values."""
 
 
 class Series:
@@ -32,8 +35,7 @@ class Series:
     __slots__ = ("_next", "key", "labels", "monotonic", "rate", "seen", "time", "times", "value", "values")
 
     def __init__(self, key: SeriesKey) -> None:
-        self.key = key
-        self.labels = dict(zip(key.metric.labels, key.labels, strict=True))
+        self.share(key)
         self.value = 0.0
         self.time = 0.0  # Unix seconds
         self.monotonic = -1.0  # seconds of CLOCK_MONOTONIC; below 0: no point yet
@@ -42,6 +44,31 @@ class Series:
         self.times = array("d")
         self.values = array("d")
         self._next = 0  # where the ring goes on, once it is full
+
+    def share(self, key: SeriesKey) -> None:
+        """Have the key, and the text of the labels, in common with the index of its worker."""
+        self.key = key
+        self.labels = dict(zip(key.metric.labels, key.labels, strict=True))
+
+    @classmethod
+    def of(
+        cls, key: SeriesKey, times: "array[float]", values: "array[float]", monotonic: float, rate: float | None
+    ) -> "Series":
+        """Return a series with points that it had before, the oldest first; of as many times as values, and not none.
+
+        Args:
+            key: what it is called.
+            times: Unix seconds; not to be changed afterwards, as the values.
+            values: those at these times.
+            monotonic: when the last point was taken; below 0: by another clock than this one, so that the rate
+                begins anew.
+            rate: the last.
+        """
+        series = cls(key)
+        series.times, series.values = times, values
+        series.time, series.value = times[-1], values[-1]
+        series.monotonic, series.rate = monotonic, rate
+        return series
 
     def add(self, value: float, wall: float, monotonic: float, points: int) -> None:
         """Take a point."""
@@ -62,6 +89,16 @@ class Series:
             self.values[self._next] = value
             self._next = (self._next + 1) % points
 
+    def columns(self, points: int) -> tuple[bytes, bytes]:
+        """Return times and values of the latest points, so many at most, as float64; the oldest first."""
+        first, length = self._next, len(self.values)
+        if not first:
+            start = max(0, length - points)
+            return self.times[start:].tobytes(), self.values[start:].tobytes()
+        times, values = self.times[first:] + self.times[:first], self.values[first:] + self.values[:first]
+        start = max(0, length - points)
+        return times[start:].tobytes(), values[start:].tobytes()
+
     def recent(self) -> list[tuple[float, float]]:
         """Return the points that are kept, ``(time, value)``, the oldest first."""
         pairs = list(zip(self.times, self.values, strict=True))
@@ -77,15 +114,23 @@ class Latest(NamedTuple):
     time: float = 0.0  # Unix seconds
 
 
-class _PluginSeries:
-    """The series of one plugin; outlives its generations, so that rates go on over a reload."""
+class PluginSeries:
+    """The series of one plugin; outlives its generations, so that rates go on over a reload, and a restart.
+
+    Attributes:
+        by_identity: all that are known, by what they are called.
+        keys: of the last collection, as the worker's index has them.
+        series: of these keys.
+        latest: the last collection that is complete.
+        collections: how many there were.
+    """
 
     __slots__ = ("by_identity", "collections", "keys", "latest", "series")
 
     def __init__(self) -> None:
-        self.by_identity: dict[tuple[Any, ...], Series] = {}
+        self.by_identity: dict[Identity, Series] = {}
         self.keys: Sequence[SeriesKey] = ()
-        self.series: list[Series] = []  # of these keys
+        self.series: list[Series] = []
         self.latest = Latest()
         self.collections = 0
 
@@ -99,7 +144,8 @@ class MetricStore:
 
     def __init__(self, points: int = POINTS) -> None:
         self._points = points
-        self._plugins: dict[str, _PluginSeries] = {}
+        self._plugins: dict[str, PluginSeries] = {}
+        self.recorded = 0  # collections
         self._listeners: list[Callable[[str, Latest], None]] = []
 
     def __len__(self) -> int:
@@ -114,8 +160,9 @@ class MetricStore:
         """
         own = self._plugins.get(plugin)
         if own is None:
-            own = self._plugins[plugin] = _PluginSeries()
+            own = self._plugins[plugin] = PluginSeries()
         own.collections += 1
+        self.recorded += 1
         if collection.keys is not own.keys:
             found: list[Series] = []
             for start in range(0, len(collection.keys), SLICE):
@@ -142,6 +189,19 @@ class MetricStore:
     def remove(self, plugin: str) -> None:
         """Forget all series of a plugin."""
         self._plugins.pop(plugin, None)
+
+    def retain(self, plugins: Container[str]) -> None:
+        """Forget all series of other plugins than these."""
+        for plugin in [each for each in self._plugins if each not in plugins]:
+            self.remove(plugin)
+
+    def restore(self, plugins: Mapping[str, PluginSeries]) -> None:
+        """Take the series of plugins as a daemon before has left them; nobody is told."""
+        self._plugins.update(plugins)
+
+    def plugins(self) -> list[tuple[str, PluginSeries]]:
+        """Return the series of every plugin."""
+        return list(self._plugins.items())
 
     def listen(self, listener: Callable[[str, Latest], None]) -> None:
         """Have ``listener(plugin, latest)`` called after every collection; it must not block or raise."""
@@ -171,16 +231,23 @@ class MetricStore:
         ]
 
 
-def _series(own: _PluginSeries, key: SeriesKey) -> Series:
+def identity_of(key: SeriesKey) -> Identity:
+    """Return what makes a series the same as one before: all but the help of its metric."""
     metric = key.metric
-    identity = (metric.name, metric.kind, metric.unit, metric.labels, key.labels)
+    return (metric.name, metric.kind, metric.unit, metric.labels, key.labels)
+
+
+def _series(own: PluginSeries, key: SeriesKey) -> Series:
+    identity = identity_of(key)
     series = own.by_identity.get(identity)
     if series is None:
         series = own.by_identity[identity] = Series(key)
+    elif series.key is not key:
+        series.share(key)
     return series
 
 
-def _forget_stale(own: _PluginSeries) -> None:
+def _forget_stale(own: PluginSeries) -> None:
     oldest = own.collections - STALE_COLLECTIONS
     for identity in [identity for identity, series in own.by_identity.items() if series.seen <= oldest]:
         del own.by_identity[identity]

@@ -67,7 +67,7 @@ def at_rest(running: Daemon, wire: Wire) -> dict[str, Any]:
 
     wait_until(alone, "the end of the sessions")
     return {
-        "descriptors": len(os.listdir(f"/proc/{running.pid}/fd")),
+        "descriptors": running.descriptors(),
         "processes": sorted(running.processes().values()),
     }
 

@@ -436,7 +436,7 @@ def answered(wire: Wire) -> bool:
 def test_clients_leave_descriptors_to_the_daemon(daemon: Daemons) -> None:
     """When descriptors are few, clients are refused before the daemon has none to measure and to fork with."""
     running = daemon(plugins={"hold": HOLD}, config='[control]\nmode = "0666"\n')
-    there = len(os.listdir(f"/proc/{running.pid}/fd"))
+    there = running.descriptors()
     _, hard = resource.prlimit(running.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(running.pid, resource.RLIMIT_NOFILE, (there + server_module.SPARE_DESCRIPTORS + 3, hard))
     with contextlib.ExitStack() as stack:

@@ -1,6 +1,5 @@
 """Requests under way: side by side, limited, cancelled, left alone by a client that goes."""
 
-import os
 import socket
 from typing import Any
 
@@ -144,13 +143,13 @@ def test_a_client_that_goes_during_a_call_leaves_nothing(holding: Daemon) -> Non
             return count
 
         wait_until(lambda: connections() == 1, "the end of the others")
-        descriptors = len(os.listdir(f"/proc/{holding.pid}/fd"))
+        descriptors = holding.descriptors()
         for _ in range(20):
             with Wire(holding.socket) as wire:
                 wire.send(hold(1))
                 assert wire.ask("ping", id=2) == (None, "pong")
         wait_until(lambda: connections() == 1, "the end of those that went")
-        assert len(os.listdir(f"/proc/{holding.pid}/fd")) == descriptors
+        assert holding.descriptors() == descriptors
     release(holding, "hold")
     assert holding.call("call", name="hold", command="hold") == 21
     assert worker_pids(holding) == workers

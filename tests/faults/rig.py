@@ -215,7 +215,7 @@ class Rig:
 
     def descriptors(self) -> int:
         """Return how many descriptors the daemon has."""
-        return len(os.listdir(f"/proc/{self.daemon.pid}/fd"))
+        return self.daemon.descriptors()
 
     def wait(self, condition: Callable[[], Any], what: Callable[[], str]) -> None:
         """Wait until something is true.

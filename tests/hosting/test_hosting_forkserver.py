@@ -25,7 +25,7 @@ def children(running: Daemon) -> set[int]:
 
 
 def descriptors(running: Daemon) -> int:
-    return len(os.listdir(f"/proc/{running.pid}/fd"))
+    return running.descriptors()
 
 
 def test_many_workers_at_once(daemon: Daemons) -> None:

@@ -352,7 +352,7 @@ def test_unloading_leaves_nothing(daemon: Daemons) -> None:
         wait_until(lambda: client.call("status")["connections"] == 1, "the end of the others")
 
         def held() -> tuple[int, set[int], int]:
-            descriptors = len(os.listdir(f"/proc/{running.pid}/fd"))
+            descriptors = running.descriptors()
             return descriptors, set(running.processes()), client.call("status")["series"]
 
         before = held()

@@ -278,7 +278,7 @@ def test_many_reloads_leave_nothing(daemon: Daemons) -> None:
     running = daemon(plugins={"plug": behaving("Plug", interval=0.02)})
 
     def held() -> tuple[int, int]:
-        return len(os.listdir(f"/proc/{running.pid}/fd")), len(running.processes())
+        return running.descriptors(), len(running.processes())
 
     with running.client() as client:
         client.call("reload", names=["plug"])

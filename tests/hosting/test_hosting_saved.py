@@ -1,7 +1,6 @@
 """Settings that last: saved, in force after a restart, forgotten, refused by another version, broken on the disk."""
 
 import json
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -243,7 +242,10 @@ def test_only_its_owner_reads_the_file(daemon: Daemons) -> None:
     running = daemon(plugins={"tuned": tuned()})
     put(running, "level", 7, persist=True)
     assert file(daemon).stat().st_mode & 0o777 == 0o600
-    assert sorted(os.listdir(file(daemon).parent)) == ["settings.json", "starting.json"]
+    running.stop()
+    modes = {each.name: each.stat().st_mode & 0o777 for each in file(daemon).parent.iterdir()}
+    names = ("events.json", "points", "settings.json", "starting.json", "states.json")
+    assert modes == dict.fromkeys(names, 0o600)
 
 
 pytestmark = pytest.mark.anyio
