@@ -17,6 +17,7 @@ import structlog
 from plugd import __version__, systemd
 from plugd.catalog.discovery import Found, discover
 from plugd.catalog.lock import read_lock
+from plugd.catalog.secrets import with_secrets
 from plugd.config import ConfigError, RestartConfig
 from plugd.control.access import AccessPolicy
 from plugd.control.context import Context
@@ -30,6 +31,7 @@ from plugd.hosting.events import EventLog
 from plugd.hosting.forkserver import ForkServer
 from plugd.hosting.registry import Registry
 from plugd.hosting.saved import SavedSettings
+from plugd.hosting.secrets import SecretStore
 from plugd.hosting.startlog import StartLog
 from plugd.hosting.watch import Watch
 from plugd.log import LogRing, configure
@@ -62,7 +64,8 @@ def run(settings: Settings) -> int:
                 settings = settings._replace(socket=path, flags=settings.flags._replace(socket=path))
             else:
                 listener = stack.enter_context(listening_socket(settings.socket, control.mode, control.group))
-            return anyio.run(Daemon(settings, ring).serve, listener)
+            secrets = stack.enter_context(SecretStore(settings.runtime_dir))
+            return anyio.run(Daemon(settings, ring, secrets).serve, listener)
     except SocketInUse as error:
         log.error("socket_in_use", socket=str(error))
         return EXIT_IN_USE
@@ -74,9 +77,10 @@ def run(settings: Settings) -> int:
 class Daemon:
     """One run of plugd."""
 
-    def __init__(self, settings: Settings, ring: LogRing) -> None:
+    def __init__(self, settings: Settings, ring: LogRing, secrets: SecretStore) -> None:
         self._settings = settings
         self._ring = ring
+        self._secrets = secrets
         self._context: Context
 
     async def serve(self, listener: socket.socket) -> int:
@@ -99,6 +103,7 @@ class Daemon:
                 default_timeout=self._settings.config.defaults.timeout,
                 own=counts.samples,
                 saved=SavedSettings(self._settings.state_dir),
+                secrets=self._secrets,
             )
             registry = Registry(environment, self._discover)
             self._context = Context(
@@ -202,7 +207,8 @@ def _find(settings: Settings) -> Found:
     except ConfigError as error:
         raise _invalid("cannot tell which plugins may run: the lock is invalid", error) from error
     found = discover(settings.plugin_dirs, config.plugins, lock, imports=config.import_, state_dir=settings.state_dir)
-    return found._replace(specs={name: spec.with_defaults(config) for name, spec in found.specs.items()})
+    specs = {name: spec.with_defaults(config) for name, spec in found.specs.items()}
+    return found._replace(specs={name: with_secrets(spec, settings.credentials_dir) for name, spec in specs.items()})
 
 
 def _invalid(what: str, error: ConfigError) -> CommandError:

@@ -12,6 +12,7 @@ from plugd.hosting.collection import Collection
 from plugd.hosting.events import EventLog
 from plugd.hosting.forkserver import ForkServer
 from plugd.hosting.saved import SavedSettings
+from plugd.hosting.secrets import SecretStore
 from plugd.hosting.startlog import StartLog
 from plugd.hosting.watch import Watch
 
@@ -86,6 +87,7 @@ class Environment:
     require: Require = _require_nothing
     own: Callable[[], list[dict[str, object]]] = list  # the daemon's own samples, as those of a plugin
     saved: SavedSettings = field(default_factory=SavedSettings)
+    secrets: SecretStore = field(default_factory=SecretStore)
 
     def start(self, function: Callable[..., Awaitable[None]], *args: Any) -> None:
         """Run something in the background; what it raises is logged, and is nothing to the others."""

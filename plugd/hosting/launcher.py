@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import structlog
 
 from plugd.catalog.graph import name_of
@@ -88,23 +89,40 @@ class Launcher:
         return {name: own() if name == DAEMON else latest(name) for name in map(name_of, requires)}
 
     async def _spawn(self, generation: Generation, on_exit: OnExit, on_define: Callable[[list[Any]], None]) -> Worker:
-        spec = generation.spec
+        spec, environment = generation.spec, self._environment
         if spec.command is not None and spec.command.state is not None:
             await anyio.to_thread.run_sync(make_state, spec)
+        credentials = await self._provide(spec)
+        hidden = environment.secrets.hidden_from(spec)
+        rules = rules_of(spec, hidden, credentials)
         try:
             image = spec.image.descriptor if spec.image is not None else None
-            spawned = await self._environment.forkserver.spawn(spec.name, rules_of(spec), image)
-        except ForkServerError as error:
-            raise CommandError(PLUGIN_CRASHED, f"cannot fork a worker: {error}") from error
+            spawned = await environment.forkserver.spawn(spec.name, rules, image)
+        except BaseException as error:
+            environment.secrets.take_back(credentials)
+            if isinstance(error, ForkServerError):
+                raise CommandError(PLUGIN_CRASHED, f"cannot fork a worker: {error}") from error
+            raise
+
+        def ended(worker: Worker) -> None:
+            environment.secrets.take_back(credentials)
+            on_exit(generation, worker)
+
         bound = log.bind(plugin=spec.name, generation=generation.number, pid=spawned.pid)
         return Worker(
             spawned,
-            self._environment.watch,
+            environment.watch,
             UsageJudge(UsageLimits(spec.limits.memory, spec.limits.cpu)),
             output_lines=spec.limits.output_lines,
             on_line=lambda stream, line: bound.info("plugin_output", stream=stream, line=line),
             on_suppressed=lambda lines: bound.warning("plugin_output_suppressed", lines=lines),
             on_define=on_define,
             on_declare=generation.declare,
-            on_exit=functools.partial(on_exit, generation),
+            on_exit=ended,
         )
+
+    async def _provide(self, spec: PluginSpec) -> str | None:
+        """Return what a worker is to have to itself: a directory with its secrets."""
+        if spec.secrets is None or not spec.secrets.credentials:
+            return None
+        return await anyio.to_thread.run_sync(self._environment.secrets.give, spec)

@@ -28,8 +28,8 @@ def confine(rules: Mapping[str, Any]) -> list[str]:
 
     Args:
         rules: ``uid`` (a user that nobody else has) or ``user`` (a name or number) or neither; ``environment``;
-            ``memory`` (bytes), ``open_files``, ``processes``; ``sandbox``: ``{write, read}`` or None;
-            ``notes``: what the daemon has to add to the result.
+            ``memory`` (bytes), ``open_files``, ``processes``;
+            ``sandbox``: what ``landlock.restrict`` takes, or None; ``notes``: what the daemon has to add to the result.
 
     Returns: what could not be applied, a sentence each.
 
@@ -49,7 +49,7 @@ def confine(rules: Mapping[str, Any]) -> list[str]:
     os.chdir("/")
     if rules["sandbox"] is not None:
         try:
-            unconfined += landlock.restrict(rules["sandbox"]["write"], rules["sandbox"]["read"])
+            unconfined += landlock.restrict(**rules["sandbox"])
         except OSError as error:
             unconfined.append(f"sandbox: {error.strerror}")
     return unconfined

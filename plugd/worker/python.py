@@ -2,6 +2,7 @@
 
 import inspect
 import marshal
+import os
 import socket
 import sys
 import time
@@ -23,6 +24,7 @@ from plugd.worker.failure import (
     line_in,
     remember_source,
 )
+from plugd.worker.secrets import read_credentials
 from plugd.worker.series import DEFAULT_SAMPLES, Collected, SeriesTable
 from plugd.worker.steps import Steps, is_steps
 
@@ -83,6 +85,7 @@ class PythonHost:
             self._loop = EventLoop()
         plugin = cls.__new__(cls)
         plugin.name, plugin.options, plugin.inputs = name, option_values, {}
+        plugin.credentials = read_credentials(os.environ)
         plugin.pushed = deque(maxlen=params.get("samples", DEFAULT_SAMPLES))
         for setting, value in params["settings"].items():
             self._change(plugin, setting, value)
