@@ -26,6 +26,7 @@ from plugd.control.listener import SocketError, SocketInUse, inherited_socket, l
 from plugd.control.server import ControlServer
 from plugd.errors import CONFIG_INVALID, CommandError
 from plugd.hosting.backoff import BackoffPolicy
+from plugd.hosting.cgroups import Cgroups
 from plugd.hosting.environment import Environment
 from plugd.hosting.events import EventLog
 from plugd.hosting.forkserver import ForkServer
@@ -64,8 +65,9 @@ def run(settings: Settings) -> int:
                 settings = settings._replace(socket=path, flags=settings.flags._replace(socket=path))
             else:
                 listener = stack.enter_context(listening_socket(settings.socket, control.mode, control.group))
+            cgroups = stack.enter_context(Cgroups.take())
             secrets = stack.enter_context(SecretStore(settings.runtime_dir))
-            return anyio.run(Daemon(settings, ring, secrets).serve, listener)
+            return anyio.run(Daemon(settings, ring, cgroups, secrets).serve, listener)
     except SocketInUse as error:
         log.error("socket_in_use", socket=str(error))
         return EXIT_IN_USE
@@ -77,9 +79,10 @@ def run(settings: Settings) -> int:
 class Daemon:
     """One run of plugd."""
 
-    def __init__(self, settings: Settings, ring: LogRing, secrets: SecretStore) -> None:
+    def __init__(self, settings: Settings, ring: LogRing, cgroups: Cgroups, secrets: SecretStore) -> None:
         self._settings = settings
         self._ring = ring
+        self._cgroups = cgroups
         self._secrets = secrets
         self._context: Context
 
@@ -104,6 +107,7 @@ class Daemon:
                 own=counts.samples,
                 saved=SavedSettings(self._settings.state_dir),
                 secrets=self._secrets,
+                cgroups=self._cgroups,
             )
             registry = Registry(environment, self._discover)
             self._context = Context(
@@ -120,7 +124,7 @@ class Daemon:
                 started_monotonic=time.monotonic(),
                 boot_id=uuid.uuid4().hex,
                 counts=counts,
-                notes=environment.saved.notes,
+                notes=[*environment.saved.notes, *self._cgroups.notes],
             )
             log.info("plugd_started", version=__version__, pid=os.getpid(), socket=self._settings.socket)
             for suspect in startlog.suspects:

@@ -27,6 +27,7 @@ def rules_of(
     spec: PluginSpec,
     hidden: tuple[str, ...] = (),
     credentials: str | None = None,
+    cgroup: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the rules for a worker of this plugin, as ``plugd.worker.confine.confine`` reads them.
 
@@ -34,6 +35,7 @@ def rules_of(
         spec: the plugin.
         hidden: directories that it may not read from.
         credentials: what it may all the same: the directory of its own secrets, if it has any.
+        cgroup: the one that it is to make and be in, as ``plugd.worker.cgroup`` reads it; None: there are none.
     """
     uid: int | None = None
     user: str | int | None = None
@@ -57,6 +59,7 @@ def rules_of(
             **({} if credentials is None else {CREDENTIALS: credentials}),
             **run_mark(),
         },
+        "cgroup": cgroup,
         "memory": spec.limits.memory,
         "open_files": spec.limits.open_files,
         "processes": spec.limits.processes,

@@ -11,6 +11,7 @@ import structlog
 from plugd.catalog.graph import name_of
 from plugd.catalog.spec import PluginSpec
 from plugd.errors import PLUGIN_CRASHED, PLUGIN_INVALID, CommandError
+from plugd.hosting.cgroups import Leaf
 from plugd.hosting.collection import Collection
 from plugd.hosting.confinement import rules_of
 from plugd.hosting.environment import DAEMON, Environment
@@ -92,20 +93,20 @@ class Launcher:
         spec, environment = generation.spec, self._environment
         if spec.command is not None and spec.command.state is not None:
             await anyio.to_thread.run_sync(make_state, spec)
-        credentials = await self._provide(spec)
+        credentials, leaf = await self._provide(spec)
         hidden = environment.secrets.hidden_from(spec)
-        rules = rules_of(spec, hidden, credentials)
+        rules = rules_of(spec, hidden, credentials, None if leaf is None else leaf.rules())
         try:
             image = spec.image.descriptor if spec.image is not None else None
             spawned = await environment.forkserver.spawn(spec.name, rules, image)
         except BaseException as error:
-            environment.secrets.take_back(credentials)
+            self._take_back(credentials, leaf)
             if isinstance(error, ForkServerError):
                 raise CommandError(PLUGIN_CRASHED, f"cannot fork a worker: {error}") from error
             raise
 
         def ended(worker: Worker) -> None:
-            environment.secrets.take_back(credentials)
+            self._take_back(credentials, leaf)
             on_exit(generation, worker)
 
         bound = log.bind(plugin=spec.name, generation=generation.number, pid=spawned.pid)
@@ -119,10 +120,18 @@ class Launcher:
             on_define=on_define,
             on_declare=generation.declare,
             on_exit=ended,
+            on_kill=None if leaf is None else functools.partial(environment.start, anyio.to_thread.run_sync, leaf.kill),
+            why_killed=None if leaf is None else leaf.why_killed,
         )
 
-    async def _provide(self, spec: PluginSpec) -> str | None:
-        """Return what a worker is to have to itself: a directory with its secrets."""
-        if spec.secrets is None or not spec.secrets.credentials:
-            return None
-        return await anyio.to_thread.run_sync(self._environment.secrets.give, spec)
+    async def _provide(self, spec: PluginSpec) -> tuple[str | None, Leaf | None]:
+        """Return what a worker is to have to itself: a directory with its secrets, and a cgroup."""
+        credentials = None
+        if spec.secrets is not None and spec.secrets.credentials:
+            credentials = await anyio.to_thread.run_sync(self._environment.secrets.give, spec)
+        return credentials, self._environment.cgroups.assign(spec.name, spec.limits)
+
+    def _take_back(self, credentials: str | None, leaf: Leaf | None) -> None:
+        self._environment.secrets.take_back(credentials)
+        if leaf is not None:
+            self._environment.start(self._environment.cgroups.retire, leaf)
