@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 
 from plugd.config_commands import Arguments, Command, Format, ProgramMode, contradictions
+from plugd.config_credentials import Credentials
 from plugd.config_reader import ConfigReader, Reads
 from plugd.settings_files import (
     ConfigError,
@@ -338,6 +339,8 @@ class PluginConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Who the plugin runs as; None: that of ``[workers]``."""
     environment: Variables = {}
     """Variables of its environment, which has nothing of the daemon's."""
+    credentials: Credentials = ()
+    """Names of the secrets that it may read, and no other plugin that does not name them."""
     limits: PluginLimitsConfig = PluginLimitsConfig()
     sandbox: SandboxConfig = SandboxConfig()
     command: Command = ()
@@ -403,6 +406,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """File with the sha256 of every plugin that may run, as ``plugctl lock`` prints it; None: no such list."""
     socket: SocketPath | None = None
     state_dir: Path | None = None
+    credentials_dir: Path | None = None
+    """Directory of the plugins' secrets; None: what systemd has for the unit, else ``credentials`` beside the
+    configuration."""
     control: ControlConfig = ControlConfig()
     log: LogConfig = LogConfig()
     defaults: DefaultsConfig = DefaultsConfig()

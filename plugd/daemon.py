@@ -19,6 +19,7 @@ import structlog
 from plugd import __version__, systemd
 from plugd.catalog.discovery import Found, discover
 from plugd.catalog.lock import read_lock
+from plugd.catalog.secrets import with_secrets
 from plugd.config import ConfigError, RestartConfig
 from plugd.control.access import AccessPolicy
 from plugd.control.context import Context
@@ -27,10 +28,12 @@ from plugd.control.listener import SocketError, SocketInUse, inherited_socket, l
 from plugd.control.server import ControlServer
 from plugd.errors import CONFIG_INVALID, CommandError
 from plugd.hosting.backoff import BackoffPolicy
+from plugd.hosting.cgroups import Cgroups
 from plugd.hosting.environment import Environment
 from plugd.hosting.events import EventLog
 from plugd.hosting.forkserver import ForkServer
 from plugd.hosting.registry import Registry
+from plugd.hosting.secrets import SecretStore
 from plugd.hosting.startlog import StartLog
 from plugd.hosting.watch import Watch
 from plugd.log import LogRing, configure, flush
@@ -69,7 +72,9 @@ def run(settings: Settings) -> int:
                 settings = settings._replace(socket=path, flags=settings.flags._replace(socket=path))
             else:
                 listener = stack.enter_context(listening_socket(settings.socket, control.mode, control.group))
-            return anyio.run(Daemon(settings, ring, inherited=bool(handed)).serve, listener)
+            cgroups = stack.enter_context(Cgroups.take())
+            secrets = stack.enter_context(SecretStore(settings.runtime_dir))
+            return anyio.run(Daemon(settings, ring, cgroups, secrets, inherited=bool(handed)).serve, listener)
     except SocketInUse as error:
         log.error("socket_in_use", socket=str(error))
         return EXIT_IN_USE
@@ -86,13 +91,19 @@ class Daemon:
     Args:
         settings: the configuration and the flags.
         ring: that the log is kept in.
+        cgroups: of the workers.
+        secrets: of the plugins.
         inherited: whether clients can have connected before it started, since another holds the socket.
     """
 
-    def __init__(self, settings: Settings, ring: LogRing, *, inherited: bool) -> None:
+    def __init__(
+        self, settings: Settings, ring: LogRing, cgroups: Cgroups, secrets: SecretStore, *, inherited: bool
+    ) -> None:
         self._settings = settings
         self._ring = ring
         self._inherited = inherited
+        self._cgroups = cgroups
+        self._secrets = secrets
         self._context: Context
 
     async def serve(self, listener: socket.socket) -> int:
@@ -117,6 +128,8 @@ class Daemon:
                 own=counts.samples,
                 saved=kept.settings,
                 states=kept.states,
+                secrets=self._secrets,
+                cgroups=self._cgroups,
             )
             registry = Registry(environment, self._discover)
             service = Service(registry, events)
@@ -135,7 +148,7 @@ class Daemon:
                 started_monotonic=time.monotonic(),
                 boot_id=uuid.uuid4().hex,
                 counts=counts,
-                notes=kept.notes,
+                notes=[*kept.notes, *self._cgroups.notes],
             )
             log.info("plugd_started", version=__version__, pid=os.getpid(), socket=self._settings.socket)
             for suspect in startlog.suspects:
@@ -253,7 +266,8 @@ def _find(settings: Settings) -> Found:
     except ConfigError as error:
         raise _invalid("cannot tell which plugins may run: the lock is invalid", error) from error
     found = discover(settings.plugin_dirs, config.plugins, lock, imports=config.import_, state_dir=settings.state_dir)
-    return found._replace(specs={name: spec.with_defaults(config) for name, spec in found.specs.items()})
+    specs = {name: spec.with_defaults(config) for name, spec in found.specs.items()}
+    return found._replace(specs={name: with_secrets(spec, settings.credentials_dir) for name, spec in specs.items()})
 
 
 def _invalid(what: str, error: ConfigError) -> CommandError:

@@ -1,8 +1,8 @@
 """Where things are, unless somebody says otherwise.
 
 For root the system's directories, for everybody else those of the XDG Base Directory Specification.
-systemd's ``CONFIGURATION_DIRECTORY``, ``STATE_DIRECTORY`` and ``RUNTIME_DIRECTORY`` win over both; see
-systemd.exec(5).
+systemd's ``CONFIGURATION_DIRECTORY``, ``STATE_DIRECTORY``, ``RUNTIME_DIRECTORY`` and ``CREDENTIALS_DIRECTORY`` win
+over both; see systemd.exec(5).
 """
 
 import os
@@ -23,6 +23,8 @@ class Defaults(NamedTuple):
     plugin_dirs: tuple[str, ...]
     socket: str
     state_dir: str
+    runtime_dir: str
+    credentials_dir: str
 
 
 def defaults(environ: Mapping[str, str], uid: int) -> Defaults:
@@ -35,11 +37,14 @@ def defaults(environ: Mapping[str, str], uid: int) -> Defaults:
     else:
         config_dir = config_dir or f"{_xdg(environ, uid, 'XDG_CONFIG_HOME', '.config')}/plugd"
         state_dir = state_dir or f"{_xdg(environ, uid, 'XDG_STATE_HOME', '.local/state')}/plugd"
+    socket = control_socket_candidates(environ, uid)[0]
     return Defaults(
         config_file=f"{config_dir}/plugd.toml",
         plugin_dirs=(f"{config_dir}/plugins", shipped_plugins()),
-        socket=control_socket_candidates(environ, uid)[0],
+        socket=socket,
         state_dir=state_dir,
+        runtime_dir=os.path.dirname(socket),
+        credentials_dir=_unit_directory(environ, "CREDENTIALS_DIRECTORY") or f"{config_dir}/credentials",
     )
 
 

@@ -60,6 +60,9 @@ class Plugin:
     options: Any
     """An instance of the nested ``Options``, filled from ``[plugins.NAME.options]`` before ``__init__`` runs."""
 
+    credentials: Mapping[str, bytes]
+    """Its secrets by name: those of ``[plugins.NAME] credentials``, set before ``__init__`` runs."""
+
     pushed: deque[Sample]
     """What :meth:`push` has taken since the last collection."""
 

@@ -35,6 +35,12 @@ class Settings(NamedTuple):
     socket: str
     state_dir: str
 
+    runtime_dir: str
+    """What is gone with the machine's memory: /run/plugd for root."""
+
+    credentials_dir: str
+    """Where plugins' secrets are looked for."""
+
     lock: str | None
     """The file that says which plugins may run; None: no such file."""
 
@@ -82,6 +88,8 @@ def resolve(flags: Flags, environ: Mapping[str, str], uid: int) -> Settings:
         plugin_dirs=_plugin_dirs(config, usual, home(environ, uid)),
         socket=_expand(config.socket, home(environ, uid)) or usual.socket,
         state_dir=_expand(config.state_dir, home(environ, uid)) or usual.state_dir,
+        runtime_dir=usual.runtime_dir,
+        credentials_dir=_expand(config.credentials_dir, home(environ, uid)) or usual.credentials_dir,
         lock=_expand(config.lock, home(environ, uid)),
         config_path=loaded.path if loaded.path in loaded.files else None,
         config_files=loaded.files,

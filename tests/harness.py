@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import json
 import os
 import signal
@@ -106,6 +107,7 @@ class Daemon:
         arguments: further flags.
         plugin_dir: its only directory of plugins; None: those of its configuration and the shipped ones.
         environ: further variables.
+        uid: the user, if it is another; the directory is given to that one.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class Daemon:
         arguments: tuple[str, ...] = (),
         plugin_dir: Path | None = None,
         environ: Mapping[str, str] | None = None,
+        uid: int | None = None,
     ) -> None:
         self.directory = directory
         self.plugin_dir = plugin_dir
@@ -124,6 +127,8 @@ class Daemon:
         flags = ["--socket", str(self.socket), "--state-dir", str(directory / "state"), *arguments]
         if plugin_dir is not None:
             flags += ["--plugin-dir", str(plugin_dir)]
+        if uid is not None:
+            os.chown(directory, uid, uid)
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [BIN / "plugd", *flags],
@@ -133,6 +138,9 @@ class Daemon:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                user=uid,
+                group=uid,
+                extra_groups=None if uid is None else [],
             )
 
     @property
@@ -253,6 +261,7 @@ class Daemons:
         config: str | None = None,
         environ: Mapping[str, str] | None = None,
         wait: bool = True,
+        uid: int | None = None,
     ) -> Daemon:
         """Start a daemon.
 
@@ -263,6 +272,7 @@ class Daemons:
             config: text of ``plugd.toml``.
             environ: further variables of its environment.
             wait: whether to wait until it is ready.
+            uid: the user that it runs as, if it is another.
         """
         plugin_dir = None
         if plugins is not None:
@@ -273,7 +283,7 @@ class Daemons:
         if config is not None:
             (self.directory / "etc").mkdir(exist_ok=True)
             (self.directory / "etc" / "plugd.toml").write_text(config)
-        daemon = Daemon(self.directory, arguments, plugin_dir, environ)
+        daemon = Daemon(self.directory, arguments, plugin_dir, environ, uid)
         self._started.append(daemon)
         self.pids.add(daemon.pid)
         if wait:
@@ -301,6 +311,17 @@ def daemons() -> Iterator[Daemons]:
         finally:
             started.close()
             adopt_orphans(wanted=False)
+
+
+@functools.cache
+def runs_as(uid: int) -> bool:
+    """Whether that user can run plugd where it is installed; the test is root."""
+    command = [BIN / "plugd", "--version"]
+    try:
+        done = subprocess.run(command, user=uid, group=uid, extra_groups=[], cwd="/", capture_output=True, check=False)
+    except PermissionError:
+        return False
+    return done.returncode == 0
 
 
 def adopt_orphans(*, wanted: bool) -> None:

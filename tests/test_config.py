@@ -315,7 +315,7 @@ def test_what_the_example_comments_out_is_valid() -> None:
     assert (config.log, config.sampling) == (Config().log, Config().sampling)
     assert (config.limits, config.workers) == (Config().limits, Config().workers)
     assert config.restart == Config().restart
-    assert set(config.plugins) == {"cpu", "load", "backup", "disk@data", "root_disk"}
+    assert set(config.plugins) == {"cpu", "load", "backup", "orders", "disk@data", "root_disk"}
     uncommented = {line.split(" = ")[0] for line in text.splitlines() if re.match(r"[a-z_]+ = ", line)}
     kinds = (
         Config(), Config().control, Config().control.limits, Config().log, Config().sampling, Config().limits,

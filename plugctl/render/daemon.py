@@ -24,6 +24,7 @@ def status(result: dict[str, Any], style: Style) -> list[str]:
             ("config", result.get("config") or "none: defaults"),
             ("plugins in", ", ".join([str(path) for path in result.get("plugin_dirs") or ()]) or None),
             ("plugins", _counts(result)),
+            ("cgroups", _cgroups(result.get("cgroups"))),
             ("series", number(result.get("series"))),
             ("connections", number(result.get("connections"))),
             ("memory", size(result.get("memory_bytes"))),
@@ -71,6 +72,13 @@ def _counts(result: dict[str, Any]) -> str:
     states = ", ".join([f"{count} {state}" for state, count in plugins["states"].items() if count])
     total = f"{plugins['total']} plugin{'' if plugins['total'] == 1 else 's'}"
     return f"{total}: {states}" if states else total
+
+
+def _cgroups(controllers: list[str] | None) -> str | None:
+    """One for each worker, and the limits that it has; None where there are none."""
+    if controllers is None:
+        return None
+    return "one for each plugin, " + (f"with limits on {', '.join(controllers)}" if controllers else "without limits")
 
 
 def _problems(result: dict[str, Any], style: Style) -> list[str]:

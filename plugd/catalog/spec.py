@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -50,6 +50,33 @@ class CommandSpec:
         }
 
 
+class Credential(NamedTuple):
+    """One secret, as it was when it was looked for.
+
+    Attributes:
+        name: as the configuration has it.
+        path: of the file that holds it.
+        digest: of its value; of no use outside of this process.
+    """
+
+    name: str
+    path: str
+    digest: bytes
+
+
+class Secrets(NamedTuple):
+    """What one plugin may read, and all others may not.
+
+    Attributes:
+        directory: of all plugins' credentials, without symbolic links; None where there are none, or the daemon may
+            not read them: then there is nothing to be kept from anybody.
+        credentials: those of this plugin.
+    """
+
+    directory: str | None
+    credentials: tuple[Credential, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class PluginSpec:
     """A plugin as it was found and configured, with the very bytes that are to run.
@@ -66,6 +93,7 @@ class PluginSpec:
         user: who it runs as: its own word or the one for all.
         image: of a native plugin, the bytes as they were verified, sealed in memory: its worker maps them from there.
         command: of a plugin that is a program, what is run.
+        secrets: what it alone may read; None where nobody has looked.
     """
 
     name: str
@@ -79,6 +107,7 @@ class PluginSpec:
     user: str | int = "auto"
     image: SealedCopy | None = field(default=None, repr=False, compare=False)
     command: CommandSpec | None = None
+    secrets: Secrets | None = None
 
     def with_defaults(self, config: Config) -> "PluginSpec":
         """Return it with what the configuration says for all plugins, where it has no word of its own."""
@@ -115,4 +144,5 @@ class PluginSpec:
             and self.user == other.user
             and self.config.environment == other.config.environment
             and self.config.sandbox == other.config.sandbox
+            and self.secrets == other.secrets
         )

@@ -138,6 +138,7 @@ def handle_status(session: "Session", _params: p.Parameters) -> dict[str, Any]:
             "late_max": context.scheduler.late_max,
             "resynchronised": context.scheduler.resynchronised,
         },
+        "cgroups": context.registry.environment.cgroups.controllers,
         "forkserver_restarts": context.registry.environment.forkserver.restarts,
         "memory_bytes": cost.memory_bytes,
         "cpu_seconds": cost.cpu_seconds,

@@ -16,14 +16,27 @@ FIRST_UID, LAST_UID = 61184, 65519
 DYNAMIC_USERS = "/run/systemd/dynamic-uid"  # has an entry for each number that systemd has given away
 
 TEMPORARY = "/tmp"  # noqa: S108 - as it is; who may do what in it, its own permissions say
-PASSED_ON = ("TZ", "CREDENTIALS_DIRECTORY")  # of the daemon's variables
+PASSED_ON = ("TZ",)  # of the daemon's variables
+CREDENTIALS = "CREDENTIALS_DIRECTORY"  # systemd.exec(5); a worker has one of its own, or none
 
 _CAP_KILL, _CAP_SETGID, _CAP_SETUID = 5, 6, 7  # linux/capability.h
 _NEEDED = {_CAP_SETUID: "CAP_SETUID", _CAP_SETGID: "CAP_SETGID", _CAP_KILL: "CAP_KILL"}
 
 
-def rules_of(spec: PluginSpec) -> dict[str, Any]:
-    """Return the rules for a worker of this plugin, as ``plugd.worker.confine.confine`` reads them."""
+def rules_of(
+    spec: PluginSpec,
+    hidden: tuple[str, ...] = (),
+    credentials: str | None = None,
+    cgroup: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the rules for a worker of this plugin, as ``plugd.worker.confine.confine`` reads them.
+
+    Args:
+        spec: the plugin.
+        hidden: directories that it may not read from.
+        credentials: what it may all the same: the directory of its own secrets, if it has any.
+        cgroup: the one that it is to make and be in, as ``plugd.worker.cgroup`` reads it; None: there are none.
+    """
     uid: int | None = None
     user: str | int | None = None
     notes: list[str] = []
@@ -43,12 +56,21 @@ def rules_of(spec: PluginSpec) -> dict[str, Any]:
             **base_environment(os.environ),
             "PLUGD_PLUGIN": spec.name,
             **spec.config.environment,
+            **({} if credentials is None else {CREDENTIALS: credentials}),
             **run_mark(),
         },
+        "cgroup": cgroup,
         "memory": spec.limits.memory,
         "open_files": spec.limits.open_files,
         "processes": spec.limits.processes,
-        "sandbox": {"write": _writable(spec), "read": _readable(spec)} if sandbox.enabled else None,
+        "sandbox": {
+            "write": _writable(spec),
+            "read": _readable(spec),
+            "hidden": hidden,
+            "credentials": credentials,
+        }
+        if sandbox.enabled
+        else None,
         "notes": notes,
         "modules": _modules(spec),
     }

@@ -8,11 +8,13 @@ import structlog
 from anyio.abc import TaskGroup
 
 from plugd.hosting.backoff import BackoffPolicy
+from plugd.hosting.cgroups import Cgroups
 from plugd.hosting.collection import Collection
 from plugd.hosting.events import EventLog
 from plugd.hosting.forkserver import ForkServer
 from plugd.hosting.saved import SavedSettings
 from plugd.hosting.saved_states import SavedStates
+from plugd.hosting.secrets import SecretStore
 from plugd.hosting.startlog import StartLog
 from plugd.hosting.watch import Watch
 
@@ -91,6 +93,8 @@ class Environment:
     own: Callable[[], list[dict[str, object]]] = list  # the daemon's own samples, as those of a plugin
     saved: SavedSettings = field(default_factory=SavedSettings)
     states: SavedStates = field(default_factory=SavedStates)
+    secrets: SecretStore = field(default_factory=SecretStore)
+    cgroups: Cgroups = field(default_factory=Cgroups)
 
     def start(self, function: Callable[..., Awaitable[None]], *args: Any) -> None:
         """Run something in the background; what it raises is logged, and is nothing to the others."""

@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import structlog
 
 from plugd.catalog.graph import name_of
 from plugd.catalog.spec import PluginSpec
 from plugd.errors import PLUGIN_CRASHED, PLUGIN_INVALID, CommandError
+from plugd.hosting.cgroups import Leaf
 from plugd.hosting.collection import Collection
 from plugd.hosting.confinement import rules_of
 from plugd.hosting.environment import DAEMON, Environment
@@ -114,26 +116,51 @@ class Launcher:
         return {name: own() if name == DAEMON else latest(name) for name in map(name_of, requires)}
 
     async def _spawn(self, generation: Generation, on_exit: OnExit, on_define: Callable[[list[Any]], None]) -> Worker:
-        spec = generation.spec
+        spec, environment = generation.spec, self._environment
         if spec.command is not None and spec.command.state is not None:
             await anyio.to_thread.run_sync(make_state, spec)
+        credentials, leaf = await self._provide(spec)
+        hidden = environment.secrets.hidden_from(spec)
+        rules = rules_of(spec, hidden, credentials, None if leaf is None else leaf.rules())
         try:
             image = spec.image.descriptor if spec.image is not None else None
-            spawned = await self._environment.forkserver.spawn(spec.name, rules_of(spec), image)
-        except ForkServerError as error:
-            raise CommandError(PLUGIN_CRASHED, f"cannot fork a worker: {error}") from error
+            spawned = await environment.forkserver.spawn(spec.name, rules, image)
+        except BaseException as error:
+            self._take_back(credentials, leaf)
+            if isinstance(error, ForkServerError):
+                raise CommandError(PLUGIN_CRASHED, f"cannot fork a worker: {error}") from error
+            raise
+
+        def ended(worker: Worker) -> None:
+            self._take_back(credentials, leaf)
+            on_exit(generation, worker)
+
         bound = structlog.get_logger(plugin=spec.name, generation=generation.number, pid=spawned.pid)
         return Worker(
             spawned,
-            self._environment.watch,
+            environment.watch,
             UsageJudge(UsageLimits(spec.limits.memory, spec.limits.cpu)),
             output_lines=spec.limits.output_lines,
             on_line=lambda stream, line: bound.info("plugin_output", stream=stream, line=line),
             on_suppressed=lambda lines: bound.warning("plugin_output_suppressed", lines=lines),
             on_define=on_define,
             on_declare=generation.declare,
-            on_exit=functools.partial(on_exit, generation),
+            on_exit=ended,
+            on_kill=None if leaf is None else functools.partial(environment.start, anyio.to_thread.run_sync, leaf.kill),
+            why_killed=None if leaf is None else leaf.why_killed,
         )
+
+    async def _provide(self, spec: PluginSpec) -> tuple[str | None, Leaf | None]:
+        """Return what a worker is to have to itself: a directory with its secrets, and a cgroup."""
+        credentials = None
+        if spec.secrets is not None and spec.secrets.credentials:
+            credentials = await anyio.to_thread.run_sync(self._environment.secrets.give, spec)
+        return credentials, self._environment.cgroups.assign(spec.name, spec.limits)
+
+    def _take_back(self, credentials: str | None, leaf: Leaf | None) -> None:
+        self._environment.secrets.take_back(credentials)
+        if leaf is not None:
+            self._environment.start(self._environment.cgroups.retire, leaf)
 
 
 def _check(spec: PluginSpec) -> None:

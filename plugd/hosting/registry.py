@@ -260,6 +260,8 @@ class Registry:
 
     async def find(self, discover: Callable[[], Found] | None = None) -> Found:
         """Walk the plugin directories."""
+        if self.environment.cgroups.controllers is not None:
+            self.environment.start(self.environment.cgroups.stir)  # Most of this is for workers that are then forked.
         # In a thread: a hung file system must not hold up the daemon.
         found = await anyio.to_thread.run_sync(discover or self._discover, abandon_on_cancel=True)
         self.ignored = found.ignored

@@ -60,6 +60,8 @@ class Worker:
         on_define: is called with definitions of new series.
         on_declare: is called with declarations of new metrics.
         on_exit: is called once, when the process has ended and been reaped.
+        on_kill: is called when it is killed, and has what else there is of it killed; returns at once.
+        why_killed: says how the kernel has ended it, if that has, before it is reaped.
     """
 
     def __init__(
@@ -74,6 +76,8 @@ class Worker:
         on_define: Callable[[list[Any]], None],
         on_declare: Callable[[list[Any]], None],
         on_exit: Callable[["Worker"], None],
+        on_kill: Callable[[], None] | None = None,
+        why_killed: Callable[[], str | None] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.pid = spawned.pid
@@ -86,6 +90,8 @@ class Worker:
             "declare": lambda params: on_declare(params["metrics"]),
         }
         self._on_exit = on_exit
+        self._on_kill = on_kill
+        self._why_killed = why_killed
         self._calls: dict[int, asyncio.Future[Any]] = {}
         # Calls whose caller has gone, and who takes their answers, which are still to come.
         self._abandoned: dict[int, Callable[[Any], None] | None] = {}
@@ -191,6 +197,8 @@ class Worker:
         if self.exit is None and self.kill_reason is None:
             self.kill_reason = reason
             kill_tree(self.pid, self._pidfd)
+            if self._on_kill is not None:
+                self._on_kill()
         self._stream.close(reason)
 
     @property
@@ -265,6 +273,8 @@ class Worker:
             self._loop.call_later(REAP_PERIOD, self._reap)
             return
         self.exit = ExitStatus(status, usage.ru_utime + usage.ru_stime)
+        if self._why_killed is not None and self.kill_reason is None:
+            self.kill_reason = self._why_killed()
         os.close(self._pidfd)
         for output in self._outputs:
             output.close()
@@ -278,6 +288,7 @@ class Worker:
         # They lead back to whoever has this worker: a circle would keep the plugin's code until rubbish is collected.
         on_exit, self._on_exit = self._on_exit, _ignore
         self._on_notification = {}
+        self._on_kill = self._why_killed = None
         on_exit(self)
 
     def _gone(self) -> CommandError:

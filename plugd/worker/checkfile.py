@@ -222,6 +222,7 @@ def _rules(name: str) -> dict[str, Any]:
         "uid": STRANGER if os.geteuid() == 0 and _can_change_user() else None,
         "user": None,
         "environment": _environment(os.environ, name),
+        "cgroup": None,
         "memory": MEMORY_BYTES,
         "open_files": OPEN_FILES,
         "processes": PROCESSES,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from plugd.prctl import PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, prctl
-from plugd.worker import credentials, landlock
+from plugd.worker import cgroup, credentials, landlock
 
 THREAD_STACK_BYTES = 2 * 1024 * 1024  # of Python's threads; by default 8 MiB each would count as allocated
 REHEARSALS = 20  # the interpreter specialises code that has run a few times
@@ -28,8 +28,8 @@ def confine(rules: Mapping[str, Any]) -> list[str]:
 
     Args:
         rules: ``uid`` (a user that nobody else has) or ``user`` (a name or number) or neither; ``environment``;
-            ``memory`` (bytes), ``open_files``, ``processes``; ``sandbox``: ``{write, read}`` or None;
-            ``notes``: what the daemon has to add to the result.
+            ``cgroup``: what ``cgroup.enter`` takes, or None; ``memory`` (bytes), ``open_files``, ``processes``;
+            ``sandbox``: what ``landlock.restrict`` takes, or None; ``notes``: what the daemon has to add to the result.
 
     Returns: what could not be applied, a sentence each.
 
@@ -37,11 +37,12 @@ def confine(rules: Mapping[str, Any]) -> list[str]:
         ConfinementError: it could not become the user.
     """
     unconfined = list(rules["notes"])
+    pids_limited = _enter_cgroup(rules["cgroup"], unconfined)
     _take_environment(rules["environment"])
     _prefer_to_be_killed(unconfined)
     uid_before = os.getuid()
     _become(rules)
-    _limit(rules, unconfined)
+    _limit(rules, unconfined, pids_limited)
     prctl(PR_SET_CHILD_SUBREAPER, 1)  # What it starts stays below it, and is found there.
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     if os.getuid() != uid_before:
@@ -49,7 +50,7 @@ def confine(rules: Mapping[str, Any]) -> list[str]:
     os.chdir("/")
     if rules["sandbox"] is not None:
         try:
-            unconfined += landlock.restrict(rules["sandbox"]["write"], rules["sandbox"]["read"])
+            unconfined += landlock.restrict(**rules["sandbox"])
         except OSError as error:
             unconfined.append(f"sandbox: {error.strerror}")
     return unconfined
@@ -64,6 +65,15 @@ def rehearse() -> None:
         _set_limit(resource.RLIMIT_CORE, resource.getrlimit(resource.RLIMIT_CORE)[0])
         credentials.rehearse()
         landlock.rehearse()
+
+
+def _enter_cgroup(rules: Mapping[str, Any] | None, unconfined: list[str]) -> bool:
+    """Enter the cgroup that there is for this worker; return whether that limits processes."""
+    if rules is None:
+        return False
+    failed = cgroup.enter(rules)
+    unconfined += failed
+    return not failed and "pids.max" in rules["limits"]
 
 
 def _take_environment(environment: Mapping[str, str]) -> None:
@@ -103,12 +113,14 @@ def _become(rules: Mapping[str, Any]) -> None:
         raise ConfinementError(f"cannot run as user {uid if user is None else user!r}: {reason}") from error
 
 
-def _limit(rules: Mapping[str, Any], unconfined: list[str]) -> None:
+def _limit(rules: Mapping[str, Any], unconfined: list[str], pids_limited: bool) -> None:
     """Set soft and hard limits alike: getrlimit(2)."""
     _thread.stack_size(THREAD_STACK_BYTES)
     _set_limit(resource.RLIMIT_CORE, 0)
     _set_limit(resource.RLIMIT_NOFILE, rules["open_files"])
     _set_limit(resource.RLIMIT_DATA, _data_bytes() + rules["memory"])
+    if pids_limited:
+        return  # The cgroup counts this plugin's own, and root's too.
     if os.getuid() == 0:
         unconfined.append("limits.processes: the kernel sets root no such limit")
     else:

@@ -9,7 +9,9 @@ import ctypes
 import os
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from plugd.worker.paths_around import paths_around
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # of every architecture: asm-generic/unistd.h
 _CREATE_RULESET_VERSION = 1
@@ -43,7 +45,12 @@ def abi() -> int:
     return max(0, int(version))
 
 
-def restrict(write: Iterable[str], read: Iterable[str] | None) -> list[str]:
+def restrict(
+    write: Iterable[str],
+    read: Iterable[str] | None,
+    hidden: Sequence[str] = (),
+    credentials: str | None = None,
+) -> list[str]:
     """Let this process write to nothing but these paths, and signal nobody but what it starts.
 
     It must have given up new privileges (PR_SET_NO_NEW_PRIVS).
@@ -51,6 +58,9 @@ def restrict(write: Iterable[str], read: Iterable[str] | None) -> list[str]:
     Args:
         write: files, and directories with all that is below them, which can also be read.
         read: the same for reading and executing, besides what Python needs; None: everything.
+        hidden: directories, by their real paths, whose files cannot be read unless ``read`` or ``write`` names them;
+            see ``plugd.worker.paths_around`` for what this costs.
+        credentials: a directory below them whose files can be read all the same.
 
     Returns: what this kernel cannot do of it, and paths that could not be opened, one sentence each.
 
@@ -59,8 +69,9 @@ def restrict(write: Iterable[str], read: Iterable[str] | None) -> list[str]:
     """
     version = abi()
     if version == 0:
-        return ["sandbox: this kernel has no Landlock: writing is up to the user's permissions"]
-    ruleset, missing = _ruleset(version, write, read)
+        what = "writing, and reading other plugins' credentials, are" if hidden else "writing is"
+        return [f"sandbox: this kernel has no Landlock: {what} up to the user's permissions"]
+    ruleset, missing = _ruleset(version, write, read, hidden, credentials)
     try:
         _call(_RESTRICT_SELF, ctypes.c_int(ruleset), 0)
     finally:
@@ -72,27 +83,43 @@ def rehearse() -> None:
     """Run what changes nothing of it: for the forkserver."""
     version = abi()
     if version:
-        os.close(_ruleset(version, (), None)[0])
+        os.close(_ruleset(version, (), None, (), None)[0])
 
 
-def _ruleset(version: int, write: Iterable[str], read: Iterable[str] | None) -> tuple[int, list[str]]:
+def _ruleset(
+    version: int, write: Iterable[str], read: Iterable[str] | None, hidden: Sequence[str], credentials: str | None
+) -> tuple[int, list[str]]:
     """Return a ruleset's descriptor, and what it lacks."""
     writing, scopes, missing = _handled(version)
-    reading = 0 if read is None else _READ
+    # Directories can be listed in any case where nothing but what is hidden is to be kept from being read.
+    reading = _READ if read is not None else _READ_FILE if hidden else 0
     attributes = struct.pack("=QQQ", writing | reading, 0, scopes)  # files, network, scopes
     ruleset = _call(_CREATE_RULESET, attributes, ctypes.c_size_t(_known_bytes(version)), 0)
     try:
         for path in (*DEVICES, *write):
-            missing += _allow(ruleset, path, writing | reading, optional=path in DEVICES)
-        for path in read or ():
-            missing += _allow(ruleset, path, reading, optional=False)
-        if read is not None:
-            for path in {*PYTHON_READS, *_python_paths()}:
-                _allow(ruleset, path, reading, optional=True)
+            around = paths_around(path, hidden)
+            rights = writing | reading if around is None else writing
+            missing += _allow(ruleset, path, rights, optional=path in DEVICES)
+            _allow_all(ruleset, around or (), reading)
+        for path in ("/",) if read is None and hidden else read or ():
+            around = paths_around(path, hidden)
+            if around is None:
+                missing += _allow(ruleset, path, reading, optional=False)
+            _allow_all(ruleset, around or (), reading)
+        for path in {*PYTHON_READS, *_python_paths()} if read is not None else ():
+            around = paths_around(path, hidden)
+            _allow_all(ruleset, [path] if around is None else around, reading)
+        if credentials is not None and reading:
+            missing += _allow(ruleset, credentials, reading, optional=False)
     except BaseException:
         os.close(ruleset)
         raise
     return ruleset, missing
+
+
+def _allow_all(ruleset: int, paths: Iterable[str], rights: int) -> None:
+    for path in paths:
+        _allow(ruleset, path, rights, optional=True)
 
 
 def _handled(version: int) -> tuple[int, int, list[str]]:

@@ -2,6 +2,7 @@
 
 import inspect
 import marshal
+import os
 import socket
 import sys
 import time
@@ -26,6 +27,7 @@ from plugd.worker.failure import (
     remember_source,
 )
 from plugd.worker.notifications import Notify, define, metric_row
+from plugd.worker.secrets import read_credentials
 from plugd.worker.series import DEFAULT_SAMPLES, SeriesTable
 from plugd.worker.steps import Steps, is_steps
 
@@ -82,6 +84,7 @@ class PythonHost:
             self._loop = EventLoop()
         plugin = cls.__new__(cls)
         plugin.name, plugin.options, plugin.inputs = name, option_values, {}
+        plugin.credentials = read_credentials(os.environ)
         plugin.pushed = deque(maxlen=params.get("samples", DEFAULT_SAMPLES))
         for setting, value in params["settings"].items():
             self._change(plugin, setting, value)

@@ -70,13 +70,21 @@ def test_limits_and_sandbox_are_those_of_the_plugin() -> None:
         )
     )
     assert (rules["memory"], rules["open_files"], rules["processes"]) == (2**30, 99, 7)
-    assert rules["sandbox"] == {"write": ("/var/lib/x",), "read": ("/srv",)}
+    assert rules["sandbox"] == {"write": ("/var/lib/x",), "read": ("/srv",), "hidden": (), "credentials": None}
     assert confinement.rules_of(spec(config={"sandbox": SandboxConfig(enabled=False)}))["sandbox"] is None
 
 
 def test_the_environment_is_built_from_nothing() -> None:
-    """Two variables of the daemon's are passed on; those of systemd, and secrets, never."""
-    own = {"TZ": "UTC", "NOTIFY_SOCKET": "/n", "LISTEN_FDS": "1", "PYTHONPATH": "/p", "TOKEN": "t", "PATH": "/evil"}
+    """The time zone of the daemon's is passed on; what systemd has told it, and secrets, never."""
+    own = {
+        "TZ": "UTC",
+        "NOTIFY_SOCKET": "/n",
+        "CREDENTIALS_DIRECTORY": "/c",
+        "LISTEN_FDS": "1",
+        "PYTHONPATH": "/p",
+        "TOKEN": "t",
+        "PATH": "/evil",
+    }
     assert confinement.base_environment(own) == {
         "PATH": confinement.SEARCH_PATH,
         "LANG": "C.UTF-8",

@@ -326,3 +326,16 @@ def test_json_is_ascii_and_has_no_numbers_of_its_own() -> None:
     assert json_text({"a": [float("nan"), float("inf"), 1.5], 1: b"\xff", "\x1b\x9b": "µ"}) == (
         '{"a":[null,null,1.5],"1":"\\\\xff","\\u001b\\u009b":"\\u00b5"}'
     )
+
+
+@pytest.mark.parametrize(
+    ("cgroups", "line"),
+    [
+        (["cpu", "memory"], "cgroups      one for each plugin, with limits on cpu, memory"),
+        ([], "cgroups      one for each plugin, without limits"),
+    ],
+)
+def test_cgroups_are_told_where_there_are_some(cgroups: list[str], line: str) -> None:
+    """Which limits the kernel holds plugins to; and nothing of it elsewhere."""
+    assert line in daemon.status({**STATUS, "cgroups": cgroups}, PLAIN)
+    assert not any("cgroup" in each for each in daemon.status({**STATUS, "cgroups": None}, PLAIN))

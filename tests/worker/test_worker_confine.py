@@ -59,6 +59,7 @@ def rules(**changes: Any) -> dict[str, Any]:
         "uid": None,
         "user": None,
         "environment": {"PATH": "/usr/bin:/bin", "HOME": "/", "PLUGD_PLUGIN": "probe"},
+        "cgroup": None,
         "memory": 256 * 1024**2,
         "open_files": 256,
         "processes": 64,
