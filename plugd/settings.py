@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from plugd.config import SOCKET_PATH_BYTES, Config, ConfigError, Fault, LogFormat, LogLevel, load
+from plugd.config import Config, ConfigError, Fault, LogFormat, LogLevel, load
+from plugd.config_values import SOCKET_PATH_BYTES
 from plugd.paths import Defaults, defaults, home
 from plugd.settings_files import Key, format_key, merge, read_documents
 

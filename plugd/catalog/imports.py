@@ -11,7 +11,8 @@ import msgspec
 
 from plugd.catalog.programs import follow
 from plugd.catalog.trust import Distrusted, Trust
-from plugd.config import ImportConfig, MuninImportConfig, NagiosImportConfig, PluginConfig, read_user
+from plugd.config import ImportConfig, MuninImportConfig, NagiosImportConfig, PluginConfig
+from plugd.config_values import read_user
 from plugd.formats.munin_conf import (
     PluginConf,
     PluginSettings,

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import structlog
 
-from plugd.config import SOCKET_PATH_BYTES
+from plugd.config_values import SOCKET_PATH_BYTES
 from plugd.systemd import HandedOver
 
 log = structlog.get_logger()
