@@ -6,9 +6,10 @@ from typing import Any
 
 from plugd.descendants import children_of
 from plugd.errors import PLUGIN_INVALID, CommandError
+from plugd.hosting.changes import BACKOFF, FAILED, PAUSED, QUARANTINED, RUNNING, STARTING
 from plugd.hosting.cost import GONE, Cost, cost_of
 from plugd.hosting.events import EventLog
-from plugd.hosting.supervisor import BACKOFF, FAILED, PAUSED, QUARANTINED, RUNNING, STARTING, Supervisor
+from plugd.hosting.supervisor import Supervisor
 from plugd.rpc.codec import Encoded, encode_array, encode_map
 from plugd.sampling.patterns import Patterns
 from plugd.sampling.rows import Rows

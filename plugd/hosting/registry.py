@@ -11,13 +11,14 @@ from plugd.catalog.discovery import Found
 from plugd.catalog.graph import CycleError, dependents_of, in_use, levels
 from plugd.catalog.spec import PluginSpec
 from plugd.errors import PLUGIN_ALREADY_LOADED, PLUGIN_NOT_FOUND, CommandError
+from plugd.hosting.changes import FAILED, QUARANTINED, RUNNING, STARTING
 from plugd.hosting.environment import DAEMON, Environment
 from plugd.hosting.events import Actor, Event
 from plugd.hosting.launcher import Launcher
 from plugd.hosting.outcome import failures, outcome, refusal
 from plugd.hosting.plan import Plan, plan_of
 from plugd.hosting.requirements import Requirements, Standing
-from plugd.hosting.supervisor import FAILED, QUARANTINED, RUNNING, STARTING, Supervisor
+from plugd.hosting.supervisor import Supervisor
 from plugd.hosting.turns import Turns
 
 CONCURRENT_STARTS = 8

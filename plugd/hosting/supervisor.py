@@ -1,43 +1,37 @@
 """The life of one plugin: start, ticks, reload, pause, failure and restart, stop. One state machine."""
 
 import asyncio
+import contextlib
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
 import anyio
 import structlog
-from msgspec.structs import replace
 
 from plugd.catalog.spec import PluginSpec
 from plugd.errors import PLUGIN_INVALID, PLUGIN_NOT_FOUND, PLUGIN_TIMEOUT, CommandError
+from plugd.hosting import changes
 from plugd.hosting.alarm import Alarm
 from plugd.hosting.backoff import Backoff
 from plugd.hosting.calls import Calls
+from plugd.hosting.changes import BACKOFF, FAILED, PAUSED, QUARANTINED, RUNNING, STARTING, STOPPING
 from plugd.hosting.collection import Collection
 from plugd.hosting.environment import Environment, Tick
 from plugd.hosting.events import Actor
 from plugd.hosting.gate import Gate
 from plugd.hosting.generation import Generation
+from plugd.hosting.handover import hand_over
 from plugd.hosting.launcher import Launcher
 from plugd.hosting.probation import Probation, Retired
 from plugd.hosting.record import Counters, Failure, Remarks, Streak
-from plugd.hosting.rows import bounded, time_of
-from plugd.hosting.saved_states import NOTHING, PluginState, ages_of, wall_times
+from plugd.hosting.remembrance import resume_state, state_of
+from plugd.hosting.saved_states import NOTHING, PluginState, ages_of
 from plugd.hosting.timing import Timing, timing_of
 from plugd.hosting.worker import Worker
 
-STARTING, RUNNING, BACKOFF, PAUSED = "starting", "running", "backoff", "paused"
-QUARANTINED, FAILED, STOPPING = "quarantined", "failed", "stopping"
-
 BREACHES_ALLOWED = 3  # collections in a row that break the plugin's own declarations
-
-RELOADED, RELOAD_FAILED, ROLLED_BACK = "plugin_reloaded", "plugin_reload_failed", "plugin_rolled_back"
-_EVENTS = {  # what the log calls changes that are more than the state after them
-    (RUNNING, RUNNING): RELOADED,
-    (RUNNING, STARTING): ROLLED_BACK,
-    (PAUSED, RUNNING): "plugin_resumed",
-}
 
 
 class Supervisor:
@@ -64,11 +58,11 @@ class Supervisor:
         self._environment = environment
         self._launcher = Launcher(environment)
         self._lock = anyio.Lock()
-        self._backoff = Backoff(environment.backoff)
+        self.backoff = Backoff(environment.backoff)
         self._loop = asyncio.get_running_loop()
         self._alarm = Alarm()
         self._attempt = anyio.CancelScope()  # to start it again by itself
-        self._worker_due = False  # though it is paused: it has had one, and is given it again
+        self.worker_due = False  # though it is paused: it has had one, and is given it again
         self._breaches = 0
         self._streak = Streak()
         self._probation = Probation()
@@ -77,8 +71,6 @@ class Supervisor:
         self._gate = Gate(lambda: me._begin_collection())  # noqa: PLW0108 - not bound to it; closed until the next generation is in force
         self.calls = Calls(me, self._gate, environment)
         self._log = structlog.get_logger(plugin=self.name)  # Not log.bind(): that would keep today's configuration.
-
-    # What it is set to
 
     @property
     def timing(self) -> Timing:
@@ -118,13 +110,13 @@ class Supervisor:
             self.number = self.latest = self.latest + 1
             same = past.code == self.spec.fingerprint()
             if same:
-                self._backoff.restore(ages_of(past.offences), past.consecutive, self._loop.time())
+                self.backoff.restore(ages_of(past.offences), past.consecutive, self._loop.time())
             left = past.left(time.time())
             if past.state is not None and left != 0 and (same or past.state == PAUSED):
                 await self._stay(past, left, cause)
                 return
             self.cause, self.actor = cause, actor
-            self._record("", STARTING, cause + _ended(past, left), actor)
+            self._record("", STARTING, cause + changes.ended(past, left), actor)
             await self._start(cause, actor)
 
     async def reload(self, spec: PluginSpec, cause: str, actor: Actor | None = None) -> None:
@@ -139,7 +131,7 @@ class Supervisor:
             self.check_there("reload", actor)
             if self.current is None:
                 self._alarm.cancel()
-                self._backoff.forgive()
+                self.backoff.forgive()
                 self._gate.open()
                 self._probation.end()
                 self.spec = spec
@@ -151,20 +143,20 @@ class Supervisor:
                 if self.current.can_reconfigure(spec):
                     await self.current.reconfigure(spec)
                     self.spec = spec
-                    self._record(self.state, self.state, f"{cause}: options applied in place", actor, RELOADED)
+                    self._record(self.state, self.state, f"{cause}: options applied in place", actor, changes.RELOADED)
                     self._schedule()
                 else:
                     await self._swap(spec, cause, actor)
             except CommandError as error:
                 self.failure = Failure.of(error.message, error.data)
                 kept = f"reload failed, generation {self.number} stays: {error.message}"
-                self._record(self.state, self.state, kept, actor, RELOAD_FAILED)
+                self._record(self.state, self.state, kept, actor, changes.RELOAD_FAILED)
                 raise
 
     def reschedule(self, spec: PluginSpec, cause: str, actor: Actor | None = None) -> None:
         """Take another interval, timeout or offset; code and options are the same."""
         self.spec = spec
-        self._record(self.state, self.state, cause, actor, RELOADED)
+        self._record(self.state, self.state, cause, actor, changes.RELOADED)
         self._schedule()
 
     async def stop(self, cause: str, actor: Actor | None = None) -> None:
@@ -204,7 +196,7 @@ class Supervisor:
             if self.state == RUNNING:
                 return
             self._alarm.cancel()
-            self._backoff.forgive()
+            self.backoff.forgive()
             if self.current is not None:
                 self._change(RUNNING, cause, actor)
                 self._schedule()
@@ -233,9 +225,7 @@ class Supervisor:
     async def _start(self, cause: str, actor: Actor | None) -> None:
         """Prove a generation where there is none; its first collection is kept."""
         try:
-            generation, collection = await self._launcher.prove(
-                self.spec, self.number, self.calls.settings, self._handle_exit
-            )
+            generation, collection = await self._prove(self.spec, self.number)
             generation.worker.check_alive()
         except CommandError as error:
             self._failed_to_start(error)
@@ -245,28 +235,22 @@ class Supervisor:
 
     async def _stay(self, past: PluginState, left: float | None, cause: str) -> None:
         """Be held back as before: with a worker, where a pause has left it one, but without a collection."""
-        assert past.state is not None
-        self.state, self.since, self.cause = past.state, past.since, past.cause
-        if past.uid is not None and past.pid is not None:
-            self.actor = Actor(past.uid, past.pid)
-        if past.error is not None:
-            self.failure = Failure(past.error_time, past.error, exit=past.exit)
-        self._worker_due = past.worker and past.state == PAUSED
-        still = f"{cause}: still {past.cause}" if past.state == PAUSED else f"{cause}: still {past.state}: {past.cause}"
-        self._record("", past.state, still, self.actor)
+        resume_state(self, past)
+        still = past.cause if self.state == PAUSED else f"{self.state}: {past.cause}"
+        self._record("", self.state, f"{cause}: still {still}", self.actor)
         if left is not None:
             self._set_alarm(left)
-        if not self._worker_due:
+        if not self.worker_due:
             return
         try:
             generation = await self._launcher.start(self.spec, self.number, self.calls.settings, self._handle_exit)
             generation.worker.check_alive()
         except CommandError as error:
-            self._worker_due = False
+            self.worker_due = False
             self.failure = Failure.of(error.message, error.data)
             self._record(PAUSED, PAUSED, f"it stays paused, and has no worker: {error.message}", None)
             raise
-        self.current, self._worker_due = generation, False
+        self.current, self.worker_due = generation, False
 
     async def _swap(self, spec: PluginSpec, cause: str, actor: Actor | None) -> None:
         """Prove a generation beside the one in force, and put it in its place at a tick boundary.
@@ -275,20 +259,8 @@ class Supervisor:
         before the state is handed over, and is not kept: a plugin that counts its collections counts none twice.
         """
         self._environment.states.number(self.name, self.latest + 1)
-        generation, _ = await self._launcher.prove(spec, self.latest + 1, self.calls.settings, self._handle_exit)
-        self._gate.close()
-        try:
-            await self._gate.wait_collected()
-            old = self.current
-            state = await old.save_state() if old is not None else None
-            if state is not None:
-                await generation.load_state(state)
-            await generation.apply(self.calls.set_values)
-            generation.worker.check_alive()  # It may have died while it waited to be in force.
-        except BaseException:
-            self._gate.open()
-            await generation.close()
-            raise
+        proof = self._prove(spec, self.latest + 1)
+        generation, state = await hand_over(proof, self._gate, lambda: self.current, self.calls)
         old = self.current
         if old is not None:
             self._probation.begin(Retired(old.spec, old.number, state))
@@ -296,7 +268,7 @@ class Supervisor:
         self.number = self.latest = generation.number
         if self.state != PAUSED:  # The timer of a pause stays.
             self._alarm.cancel()
-        self._backoff.forgive()
+        self.backoff.forgive()
         self._adopt(generation, cause, actor)
         self._gate.open()
         if old is not None:
@@ -309,9 +281,7 @@ class Supervisor:
                 self._gate.open()
                 return  # Somebody has paused, reloaded or stopped it meanwhile.
             try:
-                generation, _ = await self._launcher.prove(
-                    self.spec, self.number, self.calls.settings, self._handle_exit
-                )
+                generation, _ = await self._prove(self.spec, self.number)
                 if retired.state is not None:
                     await generation.load_state(retired.state)
                 generation.worker.check_alive()
@@ -323,14 +293,17 @@ class Supervisor:
                 self._adopt(generation, cause, None)
             self._gate.open()
 
+    def _prove(self, spec: PluginSpec, number: int) -> Coroutine[Any, Any, tuple[Generation, Collection]]:
+        return self._launcher.prove(spec, number, self.calls.settings, self._handle_exit)
+
     def _adopt(self, generation: Generation, cause: str, actor: Actor | None) -> None:
         self.current = generation
         self._breaches = 0
         if self.state == PAUSED:
-            self._record(PAUSED, PAUSED, cause, actor, RELOADED)
+            self._record(PAUSED, PAUSED, cause, actor, changes.RELOADED)
             return
         self._change(RUNNING, cause, actor)
-        self._backoff.behave(self._loop.time())
+        self.backoff.behave(self._loop.time())
         self._schedule()
 
     # What happens to it
@@ -404,14 +377,14 @@ class Supervisor:
         self.current = None
         reason = worker.kill_reason or str(worker.exit)
         self.failure = Failure.of(reason, {"exit": str(worker.exit), "output": list(worker.last_output)})
-        if self.state != RUNNING:
-            self._environment.ticker.remove(self.name)
-            self._save()
-        elif self._probation:
+        if self.state == RUNNING and self._probation:
             self._roll_back(reason)
-        else:
-            self._environment.ticker.remove(self.name)
+            return
+        self._environment.ticker.remove(self.name)
+        if self.state == RUNNING:
             self._offend(reason)
+        else:
+            self._save()
 
     def _roll_back(self, reason: str) -> None:
         """A generation on probation has failed: ticks are held until the one before is back."""
@@ -431,11 +404,9 @@ class Supervisor:
             self._offend(error.message)
 
     def _offend(self, reason: str) -> None:
-        verdict = self._backoff.offend(self._loop.time())
+        verdict = self.backoff.offend(self._loop.time())
         self._change(QUARANTINED if verdict.quarantined else BACKOFF, reason)
         self._set_alarm(verdict.delay)
-
-    # What it waits for
 
     def _set_alarm(self, delay: float) -> None:
         cause = "the pause is over" if self.state == PAUSED else "trying again"
@@ -454,10 +425,8 @@ class Supervisor:
             self.counters.restarts += 1
             self._change(STARTING, cause)
             with anyio.CancelScope() as self._attempt:
-                try:
+                with contextlib.suppress(CommandError):  # It has been noted, and the next attempt is set.
                     await self._start(cause, None)
-                except CommandError:
-                    pass  # It has been noted, and the next attempt is set.
 
     def _schedule(self) -> None:
         if self.state == RUNNING:
@@ -473,45 +442,8 @@ class Supervisor:
     def _record(self, before: str, after: str, cause: str, actor: Actor | None, event: str | None = None) -> None:
         self._save()
         self._environment.events.record(self.name, self.number, before, after, cause, actor)
-        event = event or _EVENTS.get((before, after), f"plugin_{after or 'stopped'}")
-        wrong = after in (BACKOFF, QUARANTINED, FAILED) or event in (RELOAD_FAILED, ROLLED_BACK)
-        level = self._log.warning if wrong else self._log.info
-        facts = {"uid": actor.uid, "pid": actor.pid} if actor else {}
-        level(event, generation=self.number, cause=cause, **facts)
+        changes.tell(self._log, self.number, before, after, cause, actor, event)
 
     def _save(self) -> None:
         """Have it written down what the next daemon must know."""
-        state = PluginState(generation=self.latest)
-        ages = self._backoff.ages(self._loop.time())
-        if ages:
-            offences, consecutive = wall_times(ages), self._backoff.consecutive
-            state = replace(state, code=self.spec.fingerprint(), offences=offences, consecutive=consecutive)
-        if self.state in (PAUSED, QUARANTINED, BACKOFF):
-            state = replace(
-                state,
-                state=self.state,
-                since=time_of(self.since),
-                until=None if self._alarm.time is None else time_of(self._alarm.time),
-                cause=bounded(self.cause),
-                uid=self.actor.uid if self.actor else None,
-                pid=self.actor.pid if self.actor else None,
-                worker=self.current is not None or self._worker_due,
-                code=self.spec.fingerprint(),
-            )
-            if self.failure is not None:
-                state = replace(
-                    state,
-                    error=bounded(self.failure.message),
-                    error_time=time_of(self.failure.time),
-                    exit=None if self.failure.exit is None else bounded(self.failure.exit),
-                )
-        self._environment.states.put(self.name, state)
-
-
-def _ended(past: PluginState, left: float | None) -> str:
-    """Return what to say of what held a plugin back in the daemon before, and does not any more."""
-    if past.state is None:
-        return ""
-    if left == 0:
-        return ": the pause is over" if past.state == PAUSED else ": trying again"
-    return f": it has changed since it was {past.state}"
+        self._environment.states.put(self.name, state_of(self))

@@ -17,10 +17,11 @@ from plugd.errors import PLUGIN_CRASHED, PLUGIN_INVALID, CommandError
 from plugd.hosting import registry as registry_module
 from plugd.hosting.backoff import BackoffPolicy
 from plugd.hosting.calls import Calls
+from plugd.hosting.changes import RUNNING
 from plugd.hosting.environment import Environment
 from plugd.hosting.events import EventLog
 from plugd.hosting.registry import Registry
-from plugd.hosting.supervisor import RUNNING, Supervisor
+from plugd.hosting.supervisor import Supervisor
 from plugd.plugin import Progress
 
 NAMES = ("demo", "held")
