@@ -131,6 +131,7 @@ class Daemon:
                 secrets=self._secrets,
                 cgroups=self._cgroups,
             )
+            kept.notes.extend(self._cgroups.notes)
             registry = Registry(environment, self._discover)
             service = Service(registry, events)
             self._context = Context(
@@ -148,7 +149,7 @@ class Daemon:
                 started_monotonic=time.monotonic(),
                 boot_id=uuid.uuid4().hex,
                 counts=counts,
-                notes=[*kept.notes, *self._cgroups.notes],
+                notes=kept.notes,
             )
             log.info("plugd_started", version=__version__, pid=os.getpid(), socket=self._settings.socket)
             for suspect in startlog.suspects:
