@@ -1,7 +1,8 @@
 """I/O of every block device: bytes, operations, merges and time.
 
 Sources: /proc/diskstats, described in the kernel's Documentation/admin-guide/iostats.rst, and /proc/partitions for
-the sizes (proc(5)). A disk and its partitions are devices of their own: the disk's figures include theirs.
+the sizes (proc(5)). A disk and its partitions are devices of their own: the disk's figures include theirs. What is
+mounted is what process 1 sees (/proc/1/mounts): a service has mounts of its own.
 """
 
 from collections.abc import Iterable, Sequence
@@ -88,14 +89,9 @@ class Disk(Plugin):
     @command
     def partitions(self, every: bool = False) -> list[dict[str, Any]]:
         """Mounted partitions: device, mountpoint, fstype and opts; with every, pseudo filesystems as well."""
-        try:
-            mounted = psutil.disk_partitions(all=every)
-        except OSError:  # no /proc/filesystems or no /proc/self/mounts
-            return []
-        return [
-            {"device": each.device, "mountpoint": each.mountpoint, "fstype": each.fstype, "opts": each.opts}
-            for each in mounted
-        ]
+        mounts = read(f"{psutil.PROCFS_PATH}/1/mounts") or read(f"{psutil.PROCFS_PATH}/self/mounts")
+        stored = parse_stored(read(f"{psutil.PROCFS_PATH}/filesystems"))
+        return [each for each in parse_mounts(mounts) if every or each["fstype"] in stored]
 
 
 def read(path: str) -> str:
@@ -129,6 +125,28 @@ def parse_partitions(text: str) -> dict[str, int]:
     """Return the size in bytes of every device in /proc/partitions."""
     rows = (line.split() for line in text.splitlines())
     return {row[3]: int(row[2]) * BLOCK_BYTES for row in rows if len(row) == 4 and row[2].isdigit()}
+
+
+def parse_mounts(text: str) -> list[dict[str, Any]]:
+    """Return the mounts of a file such as /proc/1/mounts; its octal escapes are those of fstab(5)."""
+    mounts = []
+    for line in text.splitlines():
+        fields = [unescape(field) for field in line.split(" ")]
+        if len(fields) >= 4:
+            mounts.append(dict(zip(("device", "mountpoint", "fstype", "opts"), fields, strict=False)))
+    return mounts
+
+
+def unescape(text: str) -> str:
+    """Undo the octal escapes of space, tab, newline and backslash."""
+    for escape, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(escape, character)
+    return text
+
+
+def parse_stored(text: str) -> set[str]:
+    """Return the types of /proc/filesystems that are on devices; zfs has devices of its own and says "nodev"."""
+    return {line.split()[-1] for line in text.splitlines() if line and not line.startswith("nodev")} | {"zfs"}
 
 
 def selected(name: str, include: Iterable[str], exclude: Iterable[str]) -> bool:

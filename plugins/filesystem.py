@@ -1,7 +1,8 @@
 """Space and inodes of every mounted filesystem.
 
-Sources: /proc/self/mountinfo (proc(5)) for what is mounted, statvfs(3) for the rest. What the worker sees is what is
-reported: in a container, or under a service's own mount namespace, that is not all that the host has.
+Sources: /proc/1/mountinfo (proc(5)) for what is mounted, statvfs(3) for the rest. A service has mounts of its own: its
+directories, others hidden, nearly all of them read-only. So it is process 1 that says what the host has, and
+/proc/self/mountinfo where each of it can be reached; what is hidden from the service altogether has no samples.
 """
 
 import os
@@ -55,7 +56,9 @@ PSEUDO_TYPES = (
 )
 REMOTE_TYPES = ("9p", "afs", "ceph", "cifs", "fuse.sshfs", "fuse.glusterfs", "lustre", "nfs", "nfs4", "smb3", "smbfs")
 CONTAINER_MOUNTS = (
+    "/dev",  # a tmpfs there, as /sys can be one
     "/proc/*",
+    "/sys",
     "/sys/*",
     "/run/credentials/*",
     "/run/docker/*",
@@ -117,9 +120,11 @@ class Filesystem(Plugin):
 
     def collect(self) -> Iterable[Sample]:
         """Yield space and inodes of every filesystem that the options select."""
-        for mount in distinct(filter(self.selects, parse_mountinfo(read(f"{psutil.PROCFS_PATH}/self/mountinfo")))):
+        own = parse_mountinfo(read(f"{psutil.PROCFS_PATH}/self/mountinfo"))
+        host = parse_mountinfo(read(f"{psutil.PROCFS_PATH}/1/mountinfo")) or own  # hidepid may hide process 1
+        for mount, place in located(distinct(filter(self.selects, host)), own):
             try:
-                space = split_space(os.statvfs(mount.mountpoint))
+                space = split_space(os.statvfs(place))
             except OSError:
                 continue  # Unmounted since it was listed, or this user may not look at it.
             yield from self.collect_mount(mount, space)
@@ -191,6 +196,24 @@ def distinct(mounts: Iterable[Mount]) -> list[Mount]:
     for mount in sorted(visible.values(), key=lambda each: (each.root != "/", len(each.mountpoint), each.mountpoint)):
         kept.setdefault(mount.number, mount)
     return list(kept.values())
+
+
+def located(mounts: Iterable[Mount], own: Iterable[Mount]) -> list[tuple[Mount, str]]:
+    """Return each mount with a path at which this process can see its filesystem; not those that it cannot see.
+
+    Mostly that is the mount's own mountpoint. Where this process sees something else there, any other place of the
+    same filesystem will do: its space is the same everywhere.
+    """
+    visible = {mount.mountpoint: mount for mount in own}
+    anywhere = {mount.number: mount.mountpoint for mount in distinct(visible.values())}
+    places = []
+    for mount in mounts:
+        at_mountpoint = visible.get(mount.mountpoint)
+        if at_mountpoint is not None and at_mountpoint.number == mount.number:
+            places.append((mount, mount.mountpoint))
+        elif mount.number in anywhere:
+            places.append((mount, anywhere[mount.number]))
+    return places
 
 
 def split_space(stat: os.statvfs_result) -> Space:

@@ -5,9 +5,11 @@ Sources: /proc/net/dev (proc(5)); for connections sock_diag(7), the kernel's own
 because the kernel walks its whole hash table to write it: that is for where sock_diag is denied.
 
 All of it shows one network namespace: this process's. Where that holds nothing but the loopback, as in a service with
-PrivateNetwork=yes, the namespace of process 1 is read instead (/proc/1/net), which is the host's.
+PrivateNetwork=yes, the namespace of process 1 is read instead (/proc/1/net), which is the host's; sock_diag is of no
+use then.
 """
 
+import os
 import socket
 import struct
 from collections.abc import Iterable
@@ -128,9 +130,21 @@ class Network(Plugin):
 
 def network_directory(procfs: str) -> str:
     """Return the directory that shows the host's network: ``net``, or ``1/net`` if this process has none."""
-    if interfaces(f"{procfs}/net") <= {"lo"} < interfaces(f"{procfs}/1/net"):
+    if interfaces(f"{procfs}/net") <= {"lo"} <= interfaces(f"{procfs}/1/net") and not same_namespace(procfs):
         return f"{procfs}/1/net"
     return f"{procfs}/net"
+
+
+def same_namespace(procfs: str) -> bool:
+    """Whether this process and process 1 have the same network.
+
+    To compare /proc/PID/ns/net one must be allowed to trace the process. These files of theirs can be seen by all, and
+    are the same file in the same namespace only.
+    """
+    try:
+        return os.path.samefile(f"{procfs}/net/dev", f"{procfs}/1/net/dev")
+    except OSError:
+        return True  # There is no other to be seen.
 
 
 def interfaces(directory: str) -> set[str]:

@@ -156,6 +156,69 @@ def test_filesystem_skips_a_mount_that_is_gone(make, tmp_path, monkeypatch):
     assert {each.labels[-1] for each in plugin.collect()} == {"/"}
 
 
+HOST = """\
+27 1 254:0 / / rw - ext4 /dev/vda rw
+28 27 254:1 / /home rw - xfs /dev/vdb rw
+29 27 0:41 / /tmp rw - tmpfs tmpfs rw
+30 27 254:2 / /root rw - ext4 /dev/vdc rw
+"""
+SERVICE = """\
+427 1 254:0 / / ro - ext4 /dev/vda rw
+428 427 254:1 / /home ro - xfs /dev/vdb rw
+429 427 0:41 /private /tmp rw - tmpfs tmpfs rw
+430 427 254:0 /var/lib/plugd /var/lib/plugd rw - ext4 /dev/vda rw
+431 427 254:2 / /root rw - ext4 /dev/vdc rw
+432 427 0:99 / /root ro - tmpfs tmpfs rw
+433 427 0:98 / /dev rw - tmpfs tmpfs rw
+"""
+
+
+def test_filesystem_finds_the_hosts_in_a_service():
+    """A service's own mounts are places only: what is hidden under another is none, nor is what the host lacks."""
+    module = import_plugin("filesystem")
+    host, own = module.parse_mountinfo(HOST), module.parse_mountinfo(SERVICE)
+    found = {mount.mountpoint: (mount.mode, place) for mount, place in module.located(host, own)}
+    assert found == {"/": ("rw", "/"), "/home": ("rw", "/home"), "/tmp": ("rw", "/tmp")}
+
+
+def test_filesystem_of_elsewhere_will_do():
+    """Where something else is to be seen at a mount point, another place of its filesystem is as good."""
+    module = import_plugin("filesystem")
+    host = module.parse_mountinfo("28 27 254:1 / /data rw - xfs /dev/vdb rw\n")
+    own = module.parse_mountinfo("50 1 0:50 / /data rw - tmpfs t rw\n51 1 254:1 /x /srv/deep/x ro - xfs /dev/vdb rw\n")
+    [(mount, place)] = module.located(host, own)
+    assert (mount.mountpoint, mount.mode, place) == ("/data", "rw", "/srv/deep/x")
+
+
+def test_filesystem_reports_what_process_1_has(make, tmp_path, monkeypatch):
+    """Mounts and modes are those of /proc/1; where that is hidden, this process's own."""
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+    for directory, mode in (("self", "ro"), ("1", "rw")):
+        tmp_path.joinpath(directory).mkdir()
+        tmp_path.joinpath(directory, "mountinfo").write_text(f"27 1 254:0 / / {mode} - ext4 /dev/vda rw\n")
+    plugin = make("filesystem")
+    limits = [each for each in plugin.collect() if each.metric is plugin.limit]
+    assert [each.labels[-2:] for each in limits] == [("rw", "/")]
+    tmp_path.joinpath("1/mountinfo").unlink()
+    assert {each.labels[-2:] for each in plugin.collect() if each.metric is plugin.limit} == {("ro", "/")}
+
+
+def test_disk_lists_the_hosts_mounts(make, tmp_path, monkeypatch):
+    """The command's rows are of /proc/1/mounts, unescaped; by default those of types that are on devices."""
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+    for directory in ("self", "1"):
+        tmp_path.joinpath(directory).mkdir()
+    tmp_path.joinpath("filesystems").write_text("nodev\tproc\n\text4\nnodev\tzfs\n")
+    tmp_path.joinpath("self/mounts").write_text("/dev/vda / ext4 ro 0 0\n")
+    text = "/dev/vda / ext4 rw 0 0\npool /my\\040data zfs rw 0 0\nproc /proc proc rw 0 0\ncut short\n"
+    tmp_path.joinpath("1/mounts").write_text(text)
+    disk = make("disk")
+    assert [(each["mountpoint"], each["opts"]) for each in disk.partitions()] == [("/", "rw"), ("/my data", "rw")]
+    assert len(disk.partitions(every=True)) == 3
+    tmp_path.joinpath("1/mounts").unlink()
+    assert disk.partitions() == [{"device": "/dev/vda", "mountpoint": "/", "fstype": "ext4", "opts": "ro"}]
+
+
 def test_network_parses_dev():
     """Columns of both directions; no space need follow the colon, and an alias has one of its own."""
     row = "1 2 3 4 0 0 0 0 5 6 7 8 0 0 0 0"
@@ -177,6 +240,19 @@ def test_network_falls_back_to_the_hosts(tmp_path):
     tmp_path.joinpath("net/dev").write_text(f"lo: {row}\nwg0: {row}\n")
     assert network.network_directory(str(tmp_path)) == f"{tmp_path}/net"
     assert network.network_directory(str(tmp_path / "absent")) == f"{tmp_path}/absent/net"
+
+
+def test_network_knows_its_own_namespace(tmp_path):
+    """A host with nothing but a loopback is read as itself by a process in it, and not by one in a namespace apart."""
+    network = import_plugin("network")
+    for directory in ("net", "1/net"):
+        tmp_path.joinpath(directory).mkdir(parents=True)
+    tmp_path.joinpath("1/net/dev").write_text("lo: 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n")
+    os.link(tmp_path / "1/net/dev", tmp_path / "net/dev")
+    assert network.network_directory(str(tmp_path)) == f"{tmp_path}/net"
+    tmp_path.joinpath("net/dev").unlink()
+    tmp_path.joinpath("net/dev").write_text("lo: 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n")
+    assert network.network_directory(str(tmp_path)) == f"{tmp_path}/1/net"
 
 
 def test_network_counts_states(tmp_path):

@@ -187,8 +187,8 @@ def test_disk_options_select_devices(make):
 
 
 def test_disk_partitions_are_those_that_are_mounted(make):
-    """With every, the command lists each mount point of /proc/self/mounts, with four fields."""
-    mounted = {line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()}
+    """With every, the command lists each mount point of /proc/1/mounts, with four fields."""
+    mounted = {line.split()[1] for line in Path("/proc/1/mounts").read_text().splitlines()}
     partitions = make("disk").partitions(every=True)
     assert {each["mountpoint"].replace(" ", "\\040") for each in partitions} == mounted
     assert all(set(each) == {"device", "mountpoint", "fstype", "opts"} for each in partitions)

@@ -438,3 +438,38 @@ def test_the_directory_of_plugds_dependencies_stays(tmp_path: Path, monkeypatch:
         directory.chmod(0o775)
     monkeypatch.setattr(searchpath.msgpack, "__file__", str(site / "msgpack" / "__init__.py"))
     assert trusted_entries([str(site), str(loose)]) == [str(site)]
+
+
+# A process that may not change its user any more, as a service with SystemCallFilter=~@privileged: seccomp(2).
+WITHOUT_CALLS = """
+import ctypes, os, platform, struct
+from plugd.prctl import PR_SET_NO_NEW_PRIVS, prctl
+
+NUMBERS = {"x86_64": (126, 117, 119), "aarch64": (91, 147, 149)}  # capset, setresuid, setresgid
+numbers = NUMBERS[platform.machine()]
+LOAD_NUMBER, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06  # linux/bpf_common.h
+ALLOW, FAIL_WITH_EPERM = 0x7FFF0000, 0x00050001  # linux/seccomp.h
+program = struct.pack("HBBI", LOAD_NUMBER, 0, 0, 0)
+for left, number in zip(range(len(numbers), 0, -1), numbers):
+    program += struct.pack("HBBI", JUMP_IF_EQUAL, left, 0, number)
+program += struct.pack("HBBI", RETURN, 0, 0, ALLOW) + struct.pack("HBBI", RETURN, 0, 0, FAIL_WITH_EPERM)
+buffer = ctypes.create_string_buffer(program)
+fields = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer))
+prctl(PR_SET_NO_NEW_PRIVS, 1)
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(22, 2, ctypes.c_char_p(fields), 0, 0) == 0, os.strerror(ctypes.get_errno())
+try:
+    os.setresuid(-1, -1, -1)
+except PermissionError:
+    print("denied")
+from plugd.worker.confine import rehearse
+rehearse()
+print("rehearsed")
+"""
+
+
+@pytest.mark.skipif(os.uname().machine not in {"x86_64", "aarch64"}, reason="system calls have other numbers here")
+def test_a_service_may_deny_the_calls_that_only_root_needs() -> None:
+    """The forkserver rehearses what it can; a worker that keeps its user needs none of them."""
+    done = subprocess.run([sys.executable, "-c", WITHOUT_CALLS], capture_output=True, text=True, timeout=30)
+    assert done.stdout == "denied\nrehearsed\n", done.stderr
