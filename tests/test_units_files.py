@@ -86,7 +86,7 @@ def test_the_socket_is_where_everybody_looks_for_it() -> None:
     owners = {path: (kind, mode, user) for kind, path, mode, user, *_ in lines}
     assert owners[os.path.dirname(SYSTEM_SOCKET)] == ("d", the(SOCKET, "Socket", "DirectoryMode"), "root")
     # Else it would belong to plugd's user, who could then put another socket in its place.
-    assert ("Service", "RuntimeDirectory") not in SERVICE
+    assert the(SERVICE, "Service", "RuntimeDirectory") == "plugd/private"
 
 
 def test_an_invalid_configuration_is_not_tried_again() -> None:
