@@ -25,6 +25,7 @@ from plugd.control.access import AccessPolicy, Peer, Role
 from plugd.control.context import Context
 from plugd.control.listener import listening_socket
 from plugd.control.server import ControlServer
+from plugd.hosting.cgroups import Cgroups
 from plugd.hosting.environment import Environment
 from plugd.hosting.events import EventLog
 from plugd.hosting.registry import Registry
@@ -318,9 +319,8 @@ async def serving(role: Role = Role.ADMIN, config: str = "") -> AsyncIterator[Se
         settings = resolve(Flags(socket=str(path)), environ, 1000)
         if config:
             settings = settings._replace(config=validate(merge([parse(config.encode(), "test.toml")])))
-        registry = Registry(
-            cast("Environment", SimpleNamespace(forkserver=SimpleNamespace(restarts=0))), lambda: Found({}, [])
-        )
+        parts = SimpleNamespace(forkserver=SimpleNamespace(restarts=0), cgroups=Cgroups())
+        registry = Registry(cast("Environment", parts), lambda: Found({}, []))
 
         async def reload_settings(_dry_run: bool) -> Callable[[], Found]:
             return lambda: Found({}, [])

@@ -62,6 +62,8 @@ class Subtree:
                 try:
                     os.rmdir(directory)
                     break
+                except FileNotFoundError:
+                    break  # The daemon was quicker.
                 except OSError:
                     if time.monotonic() > end:
                         raise
