@@ -13,7 +13,7 @@ TESTS = Path(__file__).resolve().parent.parent / "tests"
 sys.path[:1] = [str(TESTS / "systemd"), str(TESTS)]  # bench/harness.py is another one
 
 import deb  # noqa: E402
-from machine import booted  # noqa: E402
+from machine import booted, require_means  # noqa: E402
 from restarts import Clients, busy_clients  # noqa: E402
 from service import Service  # noqa: E402
 from tree import RELEASES, Release, UnavailableError  # noqa: E402
@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--release", choices=RELEASES, default="bookworm", help="of Debian (default: bookworm)")
     options = parser.parse_args()
     try:
+        require_means()
         clients, took = measure(RELEASES[options.release], options.count)
     except UnavailableError as error:
         parser.error(str(error))

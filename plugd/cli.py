@@ -156,7 +156,7 @@ def _turn_clients_away() -> None:
     from plugd.errors import CONFIG_INVALID, CommandError
     from plugd.systemd import listen_sockets
 
-    message = "plugd cannot start: its configuration is not valid; plugd --check-config, and its log, say why"
+    message = "plugd cannot start: its configuration is not valid; journalctl -t plugd says why"
     turn_away(listen_sockets(), CommandError(CONFIG_INVALID, message))
 
 

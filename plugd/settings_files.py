@@ -1,7 +1,9 @@
 """The files of the configuration: read, parsed and merged, each value with the file that set it."""
 
+import errno
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -79,8 +81,7 @@ def read_documents(path: str, *, required: bool) -> list[Document]:
         faults.append(listing_fault)
     for file in [path, *drop_ins]:
         try:
-            with open(file, "rb") as stream:
-                documents.append(parse(stream.read(), file))
+            documents.append(parse(read_file(file), file))
         except FileNotFoundError as error:
             if file != path or required:
                 faults.append(_read_fault(file, error))
@@ -91,6 +92,31 @@ def read_documents(path: str, *, required: bool) -> list[Document]:
     if faults:
         raise ConfigError(faults)
     return documents
+
+
+def read_file(path: str, most: int = -1) -> bytes:
+    """Return what is in a regular file, or in ``/dev/null``; never waits for somebody to write, as at a FIFO.
+
+    Args:
+        path: of the file.
+        most: bytes that are read; -1: all.
+
+    Raises:
+        OSError: it cannot be read, or is something else.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode) and not _is_null(status):
+            raise OSError(errno.EINVAL, "it is no regular file", path)
+        with open(descriptor, "rb", closefd=False) as stream:  # A directory is refused here.
+            return stream.read(most)
+    finally:
+        os.close(descriptor)
+
+
+def _is_null(status: os.stat_result) -> bool:
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev
 
 
 def parse(data: bytes, file: str) -> Document:

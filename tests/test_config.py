@@ -1,5 +1,6 @@
 """The configuration: files merged, values typed, and every fault named."""
 
+import os
 import re
 from pathlib import Path
 
@@ -45,6 +46,21 @@ def test_a_file_that_cannot_be_read_is_a_fault_even_if_not_required(tmp_path: Pa
     (tmp_path / "plugd.toml").mkdir()
     with pytest.raises(ConfigError, match="cannot read: is a directory"):
         load(str(tmp_path / "plugd.toml"), required=False)
+
+
+def test_a_fifo_is_a_fault_and_waits_for_nobody(tmp_path: Path) -> None:
+    """Nobody need ever write to one; it would hold up a reload, and then the stop, for ever."""
+    os.mkfifo(tmp_path / "plugd.toml")
+    (tmp_path / "plugd.d").mkdir()
+    os.mkfifo(tmp_path / "plugd.d" / "late.toml")
+    with pytest.raises(ConfigError) as caught:
+        load(str(tmp_path / "plugd.toml"), required=False)
+    assert [fault.reason for fault in caught.value.faults] == ["cannot read: it is no regular file"] * 2
+
+
+def test_dev_null_is_an_empty_configuration() -> None:
+    """As whoever names it expects."""
+    assert load(os.devnull, required=True).config == load(None, required=False).config
 
 
 def test_drop_ins_are_merged_in_the_order_of_their_names(tmp_path: Path) -> None:

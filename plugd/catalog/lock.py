@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from plugd.config import ConfigError, Fault
 from plugd.lockfile import MAXIMUM_BYTES, LockError, parse
+from plugd.settings_files import read_file
 
 
 class Lock(NamedTuple):
@@ -35,8 +36,7 @@ def read_lock(path: str) -> Lock:
         ConfigError: it cannot be read, or is no lock.
     """
     try:
-        with open(path, "rb") as file:
-            data = file.read(MAXIMUM_BYTES + 1)
+        data = read_file(path, MAXIMUM_BYTES + 1)
     except OSError as error:
         raise _invalid(path, f"cannot read the lock: {(error.strerror or str(error)).lower()}") from error
     if len(data) > MAXIMUM_BYTES:

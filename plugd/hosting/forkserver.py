@@ -88,6 +88,9 @@ class ForkServer:
                 self._start()
             try:
                 return await self._spawn(name, rules, image)
+            except (BrokenPipeError, ConnectionResetError) as error:
+                reason = f"the forkserver is gone: {error.strerror}"
+                self._end("died")  # Before its death has been told: the next attempt would meet it again.
             except ConnectionError as error:
                 reason = str(error)
             except TimeoutError:

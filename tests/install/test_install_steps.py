@@ -61,7 +61,7 @@ def test_cut_off_at_any_step_it_can_be_gone_on_with(image: Image) -> None:
     for _ in range(count(image, "install")):
         with pytest.raises(Cut):
             installer(image, 1).install(now=False)
-    assert image.plugd_json("install")["changes"] == []
+    installer(image, 1).install(now=False)  # Not cut off: there is no step left.
     steps_left = count(image, "uninstall")
     image.plugd("uninstall", "--purge")
     image.plugd("install")

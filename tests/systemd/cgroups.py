@@ -54,6 +54,11 @@ class Groups:
             raise UnavailableError(f"cannot make a cgroup: {error}", preventable=False) from error
 
     @property
+    def unified(self) -> bool:
+        """Whether version 2 is among the hierarchies."""
+        return any((path / "cgroup.controllers").exists() for path in self.paths)
+
+    @property
     def for_commands(self) -> list[str]:
         """The groups of what is run in the machine from outside."""
         return [str(path / "commands") for path in self.paths]

@@ -9,7 +9,7 @@ from typing import Any
 import deb
 import pytest
 import tree
-from machine import Machine, booted
+from machine import Machine, booted, require_means
 from service import Service
 from tree import RELEASES, Release, UnavailableError
 
@@ -28,6 +28,7 @@ def release(request: pytest.FixtureRequest) -> Release:
 @pytest.fixture(scope="session")
 def package(release: Release) -> Path:
     """The .deb for the release; the tests are skipped where it, or a machine to install it on, cannot be had."""
+    or_skip(release, require_means)
     with ThreadPoolExecutor(max_workers=1) as aside:
         making = aside.submit(tree.make, release)
         package: Path = or_skip(release, lambda: deb.built(release))
@@ -88,6 +89,13 @@ def install(machine: Machine, package: Path) -> None:
     machine.copy_in(package, f"/var/tmp/{package.name}")
     machine.output("dpkg", "--install", f"/var/tmp/{package.name}")
     machine.output("rm", f"/var/tmp/{package.name}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have these tests run last: a machine is a child of this process, and other tests count on having none."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: here in item.path.parents)
 
 
 @pytest.hookimpl(wrapper=True)

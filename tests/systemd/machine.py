@@ -196,6 +196,33 @@ class Machine:
         self._process.wait()
 
 
+def require_means() -> None:
+    """Return if machines can be had here.
+
+    Raises:
+        UnavailableError: if not; it says why, and what helps.
+    """
+    if os.geteuid() != 0:
+        raise UnavailableError("only root can boot a machine: sudo make test ARGS=tests/systemd", preventable=False)
+    missing = {package: tool for tool, package in TOOLS.items() if shutil.which(tool) is None}
+    if missing:
+        tools, packages = ", ".join(missing.values()), " ".join(missing)
+        raise UnavailableError(f"there is no {tools}: apt-get install {packages}", preventable=True)
+    done = subprocess.run(
+        ["unshare", "--mount", "--propagation=private", "mount", "-t", "tmpfs", "plugd-test", "/mnt"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        last = done.stderr.strip().rpartition("\n")[2]
+        message = f"nothing can be mounted here, even as root, which a container needs --privileged for: {last}"
+        raise UnavailableError(message, preventable=False)
+    with cgroups.groups(cgroups.new_name()):
+        pass
+
+
 @contextlib.contextmanager
 def booted(release: Release, *packages: str) -> Iterator[Machine]:
     """Yield a machine of its own, booted; at the end it is powered off, and nothing of it is left here.
@@ -205,9 +232,8 @@ def booted(release: Release, *packages: str) -> Iterator[Machine]:
         packages: what is installed besides.
 
     Raises:
-        UnavailableError: if none can be had here; it says why.
+        UnavailableError: if the tree that it is made of cannot be had; see :func:`require_means` for the rest.
     """
-    _require_means()
     _remove_left()
     name = cgroups.new_name()
     with (
@@ -239,8 +265,9 @@ def _start(name: str, path: Path, directory: Path, groups: cgroups.Groups, conso
         "LAYERS": str(directory / "layers"),
         "NOTIFY_SOCKET": str(directory / "notify"),
         "SYSTEMD_NSPAWN_LOCK": "0",  # the directory is this machine's own
-        "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",  # as machines have it, also where this one has the old ones too
     }
+    if groups.unified:
+        environ["SYSTEMD_NSPAWN_UNIFIED_HIERARCHY"] = "1"  # alone, also where this machine has the old ones too
     command = [
         "systemd-nspawn",
         "--quiet",
@@ -277,23 +304,3 @@ def _remove_left() -> None:
     for path in Path(tempfile.gettempdir()).glob(f"{cgroups.PREFIX}-*-*-*"):
         if cgroups.is_left(path.name) and path.lstat().st_uid == 0:
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _require_means() -> None:
-    if os.geteuid() != 0:
-        raise UnavailableError("only root can boot a machine: sudo make test ARGS=tests/systemd", preventable=False)
-    missing = {package: tool for tool, package in TOOLS.items() if shutil.which(tool) is None}
-    if missing:
-        tools, packages = ", ".join(missing.values()), " ".join(missing)
-        raise UnavailableError(f"there is no {tools}: apt-get install {packages}", preventable=True)
-    done = subprocess.run(
-        ["unshare", "--mount", "--propagation=private", "mount", "-t", "tmpfs", "plugd-test", "/mnt"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        last = done.stderr.strip().rpartition("\n")[2]
-        message = f"nothing can be mounted here, even as root, which a container needs --privileged for: {last}"
-        raise UnavailableError(message, preventable=False)

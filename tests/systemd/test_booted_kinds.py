@@ -60,9 +60,9 @@ class Sender(Plugin):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             yield self.sent(sender.sendto(b"1", ("127.0.0.1", 9)))
 '''
+OFTEN = '[defaults]\ninterval = "500ms"\n'
 CONFIGURATION = f"""
-[defaults]
-interval = "500ms"
+{OFTEN}
 [plugins.check]
 command = ["{PROGRAMS}/check"]
 format = "nagios"
@@ -120,6 +120,7 @@ def test_every_kind_runs(plugd: Service, name: str) -> None:
 def test_native_plugins_run(plugd: Service, name: str, tmp_path: Path) -> None:
     """They are linked from a file in memory, where no memory may be made executable."""
     add_native(plugd, tmp_path)
+    plugd.configure(OFTEN)
     use_example(plugd, name)
     plugd.must("restart")
     wait_collected(plugd, {"uptime"})
@@ -139,6 +140,7 @@ def test_workers_can_confine_themselves(plugd: Service, name: str) -> None:
 
 def test_the_network_is_for_those_who_ask_for_it(plugd: Service) -> None:
     """Without network-plugins.conf nothing can be sent, not even to the machine itself."""
+    plugd.configure(OFTEN)
     plugd.add_plugin("sender", SENDER)
     assert plugd.systemctl("reload").returncode == 1  # It does not get through its first collection.
     assert "Address family not supported" in plugd.plugins()["sender"]["last_error"]

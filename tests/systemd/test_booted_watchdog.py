@@ -37,6 +37,11 @@ def with_watchdog(plugd: Service, period: float) -> int:
     return plugd.pid
 
 
+def test_the_unit_has_a_watchdog(stopped: Service) -> None:
+    """Of its own: the other tests shorten it."""
+    assert stopped.machine.show("plugd.service", "WatchdogUSec") not in {"0", "infinity"}
+
+
 def test_a_plugin_that_hangs_does_not_trip_it(stopped: Service) -> None:
     """However it hangs: it is killed at its deadline, and the daemon goes on beyond the period of the watchdog."""
     stopped.add_plugin("asleep", HANGING.format(name="Asleep", hang="time.sleep(3600)"))
@@ -99,5 +104,5 @@ def test_a_crash_after_the_other_is_no_end(stopped: Service) -> None:
         stopped.machine.output("kill", "-KILL", str(pid))
         stopped.wait_restarted(pid)
         assert stopped.restarts == number
-    assert stopped.state("stopped.socket") == "active"
+    assert stopped.state("plugd.socket") == "active"
     assert set(stopped.plugins()) == SHIPPED
